@@ -1,0 +1,176 @@
+// SPDX-License-Identifier: MIT
+/*
+ * fs: a POSIX filesystem on a store, without FUSE: the mount, the command line, tests and fuzzers all
+ * call these functions.
+ *
+ * Semantics are those of the POSIX and Linux calls of the same name; permission checks are not made
+ * here (a mount lets the kernel make them, with default_permissions). Every call is one unit of the
+ * store: after a crash it has happened whole or not at all, and no call is there without those that
+ * were acknowledged before it. fs_sync() makes everything acknowledged so far durable.
+ *
+ * Inode numbers: 1 is the root; numbers are never reused while a store lives. Numbers with any of the
+ * top 16 bits set belong to `.snapshots` (FS_INO_SNAPSHOTS) and to what is inside of it.
+ *
+ * References: a call that hands out an inode by name (fs_lookup, fs_mknod, fs_mkdir, fs_symlink,
+ * fs_link, and fs_readdir with attributes, but not for "." and "..") takes one reference on it. An
+ * inode whose last name is gone stays usable until fs_forget() has given all of them back. What was
+ * unlinked and still referenced when the daemon died is removed at the next open.
+ *
+ * Threads: a session belongs to one thread at a time; any number of sessions.
+ * Returns: 0 or a count; negative is -errno and nothing changed. -EIO: data on the device is damaged
+ * or the device fails; -ENOSPC: full; -EROFS: read-only store or inside a snapshot.
+ */
+#ifndef FS_FS_H
+#define FS_FS_H
+
+#include <device/device.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <store/store.h>
+#include <sys/stat.h>
+#include <sys/types.h>
+#include <time.h>
+
+#define FS_NODISCARD __attribute__((warn_unused_result))
+
+#define FS_INO_ROOT ((uint64_t)1)
+#define FS_INO_SNAPSHOTS ((uint64_t)0xffff000000000001)
+#define FS_NAME_MAX 255u
+#define FS_SYMLINK_MAX 4095u
+#define FS_SNAPSHOTS_NAME ".snapshots"
+#define FS_LINK_MAX 65000u
+#define FS_SIZE_MAX ((int64_t)1 << 46) /* 64 TiB */
+
+struct fs;
+struct fs_session;
+
+struct fs_options {
+    struct store_options store;
+    /* Owner of the root directory of a store that is created; its mode is 0755. */
+    uid_t root_uid;
+    gid_t root_gid;
+    /* The time for timestamps; NULL: clock_gettime(CLOCK_REALTIME). */
+    void (*now)(void *ctx, struct timespec *ret_now);
+    void *now_ctx;
+};
+
+/* Opens the filesystem in `device`, or creates one in an empty device. On failure ret_opened->message
+ * says cause and next step. Errors as store_open(). */
+FS_NODISCARD int fs_open(struct device *device, const struct fs_options *options, struct fs **ret_fs,
+                         struct store_opened *ret_opened);
+/* Commits and frees. All sessions closed before. Returns 0 if everything acknowledged is durable. */
+int fs_close(struct fs *fs);
+/* As after a kill -9, for tests: frees, writes nothing. */
+void fs_abandon(struct fs *fs);
+
+FS_NODISCARD int fs_session_open(struct fs *fs, struct fs_session **ret_session);
+void fs_session_close(struct fs_session *session);
+
+/* Who asks: owner of what is created. */
+struct fs_cred {
+    uid_t uid;
+    gid_t gid;
+    mode_t umask; /* bits taken away from the mode of what is created */
+};
+
+struct fs_attr {
+    uint64_t ino;
+    uint64_t generation;
+    uint64_t size;    /* bytes */
+    uint64_t blocks;  /* of 512 bytes */
+    mode_t mode;
+    uint32_t nlink;
+    uid_t uid;
+    gid_t gid;
+    dev_t rdev;
+    struct timespec atime, mtime, ctime, btime;
+};
+
+/* ---- names: `name` is NUL-terminated; more than FS_NAME_MAX bytes give -ENAMETOOLONG ------------- */
+
+FS_NODISCARD int fs_lookup(struct fs_session *s, uint64_t parent, const char *name, struct fs_attr *ret_attr);
+/* Regular files, fifos, sockets and device nodes: type in `mode`. */
+FS_NODISCARD int fs_mknod(struct fs_session *s, const struct fs_cred *cred, uint64_t parent, const char *name,
+                          mode_t mode, dev_t rdev, struct fs_attr *ret_attr);
+/* In FS_INO_SNAPSHOTS: takes a snapshot with that name, durable on return. */
+FS_NODISCARD int fs_mkdir(struct fs_session *s, const struct fs_cred *cred, uint64_t parent, const char *name,
+                          mode_t mode, struct fs_attr *ret_attr);
+FS_NODISCARD int fs_symlink(struct fs_session *s, const struct fs_cred *cred, uint64_t parent, const char *name,
+                            const char *target, struct fs_attr *ret_attr);
+FS_NODISCARD int fs_link(struct fs_session *s, uint64_t ino, uint64_t parent, const char *name,
+                         struct fs_attr *ret_attr);
+FS_NODISCARD int fs_unlink(struct fs_session *s, uint64_t parent, const char *name);
+/* In FS_INO_SNAPSHOTS: drops the snapshot; -EBUSY while something inside is referenced. */
+FS_NODISCARD int fs_rmdir(struct fs_session *s, uint64_t parent, const char *name);
+/* flags: 0, RENAME_NOREPLACE or RENAME_EXCHANGE; others give -EINVAL. */
+FS_NODISCARD int fs_rename(struct fs_session *s, uint64_t parent, const char *name, uint64_t new_parent,
+                           const char *new_name, unsigned flags);
+/* Length of the target, of which at most `len` bytes are copied; no NUL. */
+FS_NODISCARD int fs_readlink(struct fs_session *s, uint64_t ino, char *buf, size_t len);
+
+/* ---- directories --------------------------------------------------------------------------------- */
+
+struct fs_dirent {
+    const char *name; /* NUL-terminated; valid during the call */
+    size_t name_len;
+    uint64_t ino;
+    mode_t type;      /* S_IFMT bits */
+    uint64_t cookie;  /* pass it to fs_readdir() to go on after this entry */
+    const struct fs_attr *attr; /* if asked for, and NULL for "." and ".." */
+};
+/*
+ * Calls `fill` for the entries after `cookie` (0: from the start), "." and ".." first, until it returns
+ * non-zero (that entry then counts as not handed out) or the directory ends. Cookies stay valid for
+ * the life of an entry: an entry that is there throughout is seen exactly once whatever else changes.
+ */
+typedef int (*fs_fill)(void *ctx, const struct fs_dirent *entry);
+FS_NODISCARD int fs_readdir(struct fs_session *s, uint64_t ino, uint64_t cookie, bool with_attr, fs_fill fill,
+                            void *ctx);
+
+/* ---- inodes -------------------------------------------------------------------------------------- */
+
+FS_NODISCARD int fs_getattr(struct fs_session *s, uint64_t ino, struct fs_attr *ret_attr);
+
+enum {
+    FS_SET_MODE = 1 << 0,
+    FS_SET_UID = 1 << 1,
+    FS_SET_GID = 1 << 2,
+    FS_SET_SIZE = 1 << 3,
+    FS_SET_ATIME = 1 << 4,
+    FS_SET_MTIME = 1 << 5,
+    FS_SET_ATIME_NOW = 1 << 6,
+    FS_SET_MTIME_NOW = 1 << 7,
+    FS_SET_CTIME = 1 << 8,
+    FS_KILL_PRIV = 1 << 9, /* clear setuid, and setgid if group-executable, as a write by a user does */
+};
+/* Applies the fields of `attr` that `set` names, ctime with them; *ret_attr (may be NULL) is the result. */
+FS_NODISCARD int fs_setattr(struct fs_session *s, uint64_t ino, const struct fs_attr *attr, unsigned set,
+                            struct fs_attr *ret_attr);
+/* Gives back `count` references. Never fails: what cannot be removed now is removed at the next open. */
+void fs_forget(struct fs_session *s, uint64_t ino, uint64_t count);
+
+/* ---- data ---------------------------------------------------------------------------------------- */
+
+/* Bytes read; fewer than len only at the end of the file. Holes read as zeros. */
+FS_NODISCARD ssize_t fs_read(struct fs_session *s, uint64_t ino, void *buf, size_t len, uint64_t offset);
+/* All of it or nothing, one unit; len at most 1 MiB. -EFBIG beyond FS_SIZE_MAX. `flags`: FS_KILL_PRIV. */
+FS_NODISCARD ssize_t fs_write(struct fs_session *s, uint64_t ino, const void *buf, size_t len, uint64_t offset,
+                              unsigned flags);
+
+/* ---- the whole ----------------------------------------------------------------------------------- */
+
+/* Everything acknowledged before the call is durable when it returns 0: this is fsync, fdatasync and
+ * fsync of a directory as well. Concurrent calls share one device sync. */
+FS_NODISCARD int fs_sync(struct fs *fs);
+
+struct fs_statfs {
+    uint64_t total_bytes, free_bytes;
+    uint64_t files; /* inodes in use, root included */
+};
+FS_NODISCARD int fs_statfs(struct fs_session *s, struct fs_statfs *ret_statfs);
+
+/* The store underneath, for statistics. Valid until fs_close(). */
+struct store *fs_store(struct fs *fs);
+
+#endif

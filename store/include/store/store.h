@@ -1,0 +1,278 @@
+// SPDX-License-Identifier: MIT
+/*
+ * store: a FASTER key-value store (Chandramouli et al., SIGMOD 2018) with atomic units and commits.
+ *
+ * Keys are 1 to 65,536 bytes, values 0 to store_limits().value_max bytes. A latch-free hash index leads
+ * to records in a hybrid log: the newest part is updated in place, the rest of memory is copied to
+ * the tail on change, what does not fit in memory is read from the device.
+ *
+ * Promises:
+ *   1. A unit (store_unit_*) is applied whole or not at all, now and after any crash.
+ *   2. What was applied before store_commit() began is there after any crash once it returned 0;
+ *      of what came later an exact prefix is there, unit by unit, in the order of application.
+ *   3. A value that is read is what was written, or -EIO.
+ *   4. A snapshot is one moment between units, and stays readable until it is deleted.
+ *
+ * Caveats:
+ *   - Isolation between units is the caller's: a unit reads what others have applied, and two units
+ *     that must not interleave must be kept apart by the caller's locks (from before the first read
+ *     until store_unit_apply() has returned). Each single change is atomic by itself.
+ *   - A session belongs to one thread at a time. Any number of sessions, opened and closed at any time.
+ *   - Callbacks of the store run inside epoch protection: they must not block, nor call the store.
+ *
+ * Returns: 0 done; positive an outcome (STORE_NOT_FOUND, STORE_PENDING); negative -errno, nothing changed.
+ */
+#ifndef STORE_STORE_H
+#define STORE_STORE_H
+
+#include <device/device.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define STORE_NODISCARD __attribute__((warn_unused_result))
+
+enum { STORE_OK = 0, STORE_NOT_FOUND = 1, STORE_PENDING = 2 };
+
+#define STORE_KEY_MAX 65536u
+#define STORE_LABEL_MAX 255u /* bytes in a snapshot's label, without the NUL */
+
+struct store;
+struct store_session;
+struct store_snapshot;
+
+/* ---- open and close ------------------------------------------------------------------------- */
+
+struct store_options {
+    /* Log memory, index and buffers together, bytes; 0: 64 MiB. At least 1 MiB. */
+    uint64_t memory_bytes;
+    /* Size of a log segment file, a power of two from 1 MiB to 1 GiB; 0: 64 MiB. Fixed when the store
+     * is created, ignored afterwards. */
+    uint64_t segment_bytes;
+    /* Log memory in bytes, a power of two from 256 KiB; 0: chosen from memory_bytes. For tests that
+     * want every operation to meet every region. */
+    uint64_t log_bytes;
+    /* Commit by itself when this many milliseconds have passed since something was applied; 0: never. */
+    unsigned commit_interval_ms;
+    /* No thread of the store's own: flushing and eviction happen inside the calls that need room, and
+     * nothing is committed but by store_commit(). For tests that replay a run. */
+    bool no_background;
+    bool read_only;
+};
+
+/* What opening found and did, or why it failed. */
+struct store_opened {
+    bool created;
+    uint64_t commit;          /* number of the commit that was recovered */
+    uint64_t replayed_bytes;  /* log read since the last index checkpoint */
+    uint64_t replayed_records;
+    uint64_t dropped_bytes;   /* log beyond the last commit: not promised to anybody, dropped */
+    uint64_t elapsed_us;
+    char message[512];        /* on failure: cause and next step, without the path; else "" */
+};
+
+/*
+ * Opens the store in `device`, or creates one in an empty device (unless read_only). The device must
+ * outlive the store. Errors, with a message in *ret_opened (never NULL): -ENOTEMPTY not a store and
+ * not empty (nothing is touched); -EPROTONOSUPPORT a format this program does not read; -EUCLEAN
+ * damaged; -EINVAL options; -ENOSPC, -EIO, -ENOMEM.
+ */
+STORE_NODISCARD int store_open(struct device *device, const struct store_options *options, struct store **ret_store,
+                               struct store_opened *ret_opened);
+
+/*
+ * Commits, writes an index checkpoint (so that the next open replays nothing) and frees the store,
+ * whose sessions and snapshots must be closed. Always frees; returns 0 if everything applied is
+ * durable, else -errno.
+ */
+int store_close(struct store *store);
+
+/* As after a kill -9: frees everything, writes nothing. For tests. */
+void store_abandon(struct store *store);
+
+struct store_limits {
+    uint32_t value_max;      /* bytes in one value */
+    uint32_t unit_bytes_max; /* sum of store_record_bytes() over the changes of a unit */
+};
+struct store_limits store_limits(const struct store *store);
+
+/* Log bytes that a record with such a key and value takes. */
+uint64_t store_record_bytes(uint32_t key_len, uint32_t value_len);
+
+/* ---- sessions --------------------------------------------------------------------------------- */
+
+/* -ENOMEM, or what device_queue_open() says. */
+STORE_NODISCARD int store_session_open(struct store *store, struct store_session **ret_session);
+/* No read may be pending, no unit open. NULL does nothing. */
+void store_session_close(struct store_session *session);
+
+/* ---- reads ------------------------------------------------------------------------------------ */
+
+/*
+ * A read, owned by the caller, who keeps it, the key and the buffer in place until it is done.
+ * Zero the struct, set the first group.
+ */
+struct store_read {
+    const void *key;
+    uint32_t key_len;
+    uint32_t offset;  /* first byte of the value that is wanted */
+    void *buf;        /* gets value[offset, offset + buf_len), as far as the value goes */
+    uint32_t buf_len;
+    uint32_t value_hint; /* bytes the value probably has; a good guess saves a second device read. 0: unknown */
+    const struct store_snapshot *snapshot; /* NULL: the live store */
+
+    int result;         /* STORE_OK, STORE_NOT_FOUND, or -errno (-EIO: damaged) */
+    uint32_t value_len; /* of the whole value */
+    uint32_t copied;    /* bytes put into buf */
+
+    struct {
+        uint64_t address, low;
+        uint64_t hash;
+        struct store_read *next;
+        struct store_io *io;
+    } priv;
+};
+
+/*
+ * Starts a read. Returns its result if memory had it, else STORE_PENDING: it is done when
+ * store_complete_pending() has set `result` and no longer counts it. It returns then what the key held
+ * at some moment between start and completion.
+ */
+STORE_NODISCARD int store_read(struct store_session *session, struct store_read *read);
+
+/* Moves pending reads on; with `wait`, until none is left. Returns how many are left. */
+unsigned store_complete_pending(struct store_session *session, bool wait);
+
+/* store_read() and waiting for it (and for all others pending in the session). */
+STORE_NODISCARD int store_read_wait(struct store_session *session, struct store_read *read);
+
+/* ---- units ------------------------------------------------------------------------------------ */
+
+/*
+ * A unit collects changes and applies them at one moment:
+ *
+ *     store_unit_begin(s);
+ *     ... store_read() whatever is needed ...
+ *     store_unit_upsert(s, ...); store_unit_rmw(s, ...); store_unit_delete(s, ...);
+ *     rc = store_unit_apply(s);          // or store_unit_abandon(s)
+ *
+ * Keys are copied when a change is added; values and rmw contexts stay the caller's and must keep
+ * until store_unit_apply() has returned. A key may be changed once per unit.
+ */
+void store_unit_begin(struct store_session *session);
+
+/*
+ * Adds a blind write. `capacity` (0: value_len) reserves room for in-place growth of the value.
+ * The value is the concatenation of `count` pieces. The adders return 0, -ENOMEM, -EINVAL (key empty
+ * or too long), -EFBIG (value or unit beyond store_limits()); after an error abandon the unit.
+ */
+struct store_piece {
+    const void *bytes; /* NULL: zeros */
+    uint32_t len;
+};
+STORE_NODISCARD int store_unit_upsert(struct store_session *session, const void *key, uint32_t key_len,
+                                      const struct store_piece *pieces, unsigned count, uint32_t capacity);
+STORE_NODISCARD int store_unit_delete(struct store_session *session, const void *key, uint32_t key_len);
+
+/*
+ * Read-modify-write: the value becomes a function of the old one. Both callbacks may run several times
+ * and must depend on their arguments only.
+ */
+#define STORE_ABSENT UINT32_MAX /* as old_len: the key is not there; old is NULL */
+struct store_rmw {
+    /* Length of the new value. *capacity (preset to the result 0 = exact) may ask for more room. */
+    uint32_t (*size)(const void *ctx, const void *old, uint32_t old_len, uint32_t *capacity);
+    /* Makes new_len bytes at `value`. In place: old == value, and the bytes beyond old_len are
+     * undefined; else `old` and `value` do not overlap. */
+    void (*write)(const void *ctx, const void *old, uint32_t old_len, void *value, uint32_t new_len);
+};
+STORE_NODISCARD int store_unit_rmw(struct store_session *session, const void *key, uint32_t key_len,
+                                   const struct store_rmw *rmw, const void *ctx);
+
+/*
+ * A ready rmw (pass the struct as ctx of STORE_PATCH): overwrites [offset, offset + len) of the value,
+ * extending it with zeros if it is shorter (an absent value counts as empty); then, unless
+ * cut == STORE_PATCH_KEEP, sets its length to `cut` (dropping bytes or adding zeros). When the value
+ * has to move, it gets room for `capacity` bytes if that is more than its length.
+ */
+#define STORE_PATCH_KEEP UINT32_MAX
+struct store_patch {
+    uint32_t offset;
+    uint32_t len;
+    const void *bytes; /* NULL: zeros */
+    uint32_t cut;
+    uint32_t capacity;
+};
+extern const struct store_rmw STORE_PATCH;
+
+/* What a unit that frees space may use although the disk counts as full for others. */
+enum { STORE_UNIT_FREES = 1 };
+
+/*
+ * Applies the unit and ends it. Waits for the device where an rmw needs an old value that is not in
+ * memory, and for log memory. Errors, the unit being dropped whole: -ENOSPC, -EIO (an old value is
+ * damaged, or the device failed earlier and the store no longer writes), -EROFS, -ENOMEM.
+ */
+STORE_NODISCARD int store_unit_apply(struct store_session *session, unsigned flags);
+void store_unit_abandon(struct store_session *session);
+
+/* ---- one operation ---------------------------------------------------------------------------- */
+
+STORE_NODISCARD int store_upsert(struct store_session *session, const void *key, uint32_t key_len, const void *value,
+                                 uint32_t value_len);
+STORE_NODISCARD int store_delete(struct store_session *session, const void *key, uint32_t key_len);
+STORE_NODISCARD int store_rmw(struct store_session *session, const void *key, uint32_t key_len,
+                              const struct store_rmw *rmw, const void *ctx);
+/* Reads a whole value: STORE_OK, STORE_NOT_FOUND, or -errno; *ret_len is its length even if it is more
+ * than buf_len, of which only the first buf_len bytes are copied then. */
+STORE_NODISCARD int store_get(struct store_session *session, const void *key, uint32_t key_len, void *buf,
+                              uint32_t buf_len, uint32_t *ret_len);
+
+/* ---- durability ------------------------------------------------------------------------------- */
+
+/* Returns 0 when everything applied before the call is on stable media. Concurrent calls share one
+ * device sync. After a failed sync every later commit fails with -EIO until the store is reopened; a
+ * commit that failed for want of space may succeed later. From any thread, outside units. */
+STORE_NODISCARD int store_commit(struct store *store);
+
+/* A commit and a durable copy of the index: a later open replays the log from here. Other threads go
+ * on meanwhile. */
+STORE_NODISCARD int store_checkpoint(struct store *store);
+
+/* ---- snapshots -------------------------------------------------------------------------------- */
+
+struct store_snapshot_info {
+    uint64_t id;       /* > 0, never reused */
+    uint64_t time_ns;  /* as given when it was made */
+    uint64_t address;  /* end of the log that it covers */
+    char label[STORE_LABEL_MAX + 1];
+};
+
+/* A checkpoint that is kept, with a label of the caller's (unique: -EEXIST). Durable on return. */
+STORE_NODISCARD int store_snapshot_create(struct store *store, const char *label, uint64_t time_ns, uint64_t *ret_id);
+/* Calls `each` in order of age; stops at its first result other than 0 and returns that. */
+STORE_NODISCARD int store_snapshot_list(struct store *store,
+                                        int (*each)(void *ctx, const struct store_snapshot_info *info), void *ctx);
+/* -ENOENT; -EBUSY while it is open. Durable on return; its log is free for compaction. */
+STORE_NODISCARD int store_snapshot_delete(struct store *store, uint64_t id);
+/* Opens for reading (struct store_read.snapshot), from any number of sessions. Nothing is copied. */
+STORE_NODISCARD int store_snapshot_open(struct store *store, uint64_t id, struct store_snapshot **ret_snapshot);
+/* No read of it may be pending. NULL does nothing. */
+void store_snapshot_close(struct store_snapshot *snapshot);
+
+/* ---- statistics ------------------------------------------------------------------------------- */
+
+struct store_stats {
+    uint64_t begin, head, read_only, tail, flushed, committed; /* log addresses */
+    uint64_t commits, checkpoints;
+    uint64_t memory_bytes;       /* log frames, index and overflow buckets that are in use */
+    uint64_t disk_bytes;         /* segments */
+    uint64_t index_buckets, index_overflow_buckets;
+    uint64_t reads_memory, reads_device;
+    uint64_t bytes_appended, bytes_written;
+    uint64_t space_total_bytes, space_free_bytes; /* of the filesystem underneath */
+    int failed; /* 0, or the -errno that stopped writing */
+};
+void store_stats(struct store *store, struct store_stats *ret_stats);
+
+#endif
