@@ -8,11 +8,14 @@
  *
  * Invariants:
  *   1. slot->epoch is 0 outside, else the global epoch as it was at (or shortly before) entry.
- *   2. Entry announces with a sequentially consistent store, and every shared variable that permits or
- *      forbids (ro, head, gate) is loaded after it; the synchronizer stores that variable before it
- *      bumps the epoch and reads the slots, sequentially consistent as well. So either the entering
- *      thread sees the new value or the synchronizer sees the thread (Dekker). A release store does
- *      not give that: the store may pass the later load (seen on x86; tests/store/test_epoch.c).
+ *   2. Entry announces with a sequentially consistent store and then loads the global epoch once more,
+ *      sequentially consistent too; the synchronizer bumps the epoch and then reads the slots, likewise.
+ *      So either the synchronizer sees the thread, or the thread's second load sees the bump (Dekker),
+ *      and then everything the synchronizer wrote before the bump (ro, head, gate, an unlinked pointer)
+ *      happens before everything the thread loads inside, whatever the order of those two accesses.
+ *      A release store does not give that: the store may pass the later load (seen on x86;
+ *      tests/store/test_epoch.c).
+ *   3. What a thread did inside happens before the return of a synchronize that waited for it.
  *
  * Threads: a slot belongs to one thread at a time; everything else from any thread.
  */
@@ -35,15 +38,17 @@ int epoch_open(struct epoch **ret_epoch);
 /* All slots must be released. NULL does nothing. */
 void epoch_close(struct epoch *epoch);
 
-/* Any number of slots; a released one is used again. -ENOMEM. */
+/* Any number of slots; a released one is used again. -ENOMEM. The slot is valid until epoch_slot_put(),
+ * which takes a slot that is outside. */
 int epoch_slot_get(struct epoch *epoch, struct epoch_slot **ret_slot);
 void epoch_slot_put(struct epoch_slot *slot);
 
+/* Not nested: a slot that is inside must leave before it enters again. */
 void epoch_enter(struct epoch *epoch, struct epoch_slot *slot);
 void epoch_leave(struct epoch_slot *slot);
 
 /* Waits until every thread that is inside has left (a short time: nobody blocks inside). The caller
- * is outside. */
+ * is outside (it would wait for itself). Any number of callers at once. */
 void epoch_synchronize(struct epoch *epoch);
 
 #endif

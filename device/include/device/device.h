@@ -53,8 +53,11 @@ struct device_io {
     struct {
         struct device_queue *queue;
         struct device_io *next;
-        uint32_t moved; /* bytes transferred so far */
-    } priv;             /* the device's own */
+        uint32_t moved;             /* bytes transferred so far */
+        int refused;                /* the result, if it never began */
+        void (*written)(void *ctx); /* called before `done` of a write; NULL: nobody */
+        void *ctx;
+    } priv; /* the device's own */
 };
 
 /* How a device does its I/O. `uring` falls back to `threads` where io_uring is refused. */
@@ -62,16 +65,18 @@ enum device_backend { DEVICE_AUTO, DEVICE_URING, DEVICE_THREADS };
 
 struct device_options {
     enum device_backend backend; /* DEVICE_AUTO: uring if the kernel lets us, else threads */
-    bool create;                 /* make the directory if it is absent (its parent must exist) */
-    bool read_only;              /* open files for reading; writes give -EROFS */
+    bool create;                 /* make the directory if it is absent (its parent must exist) and not read_only */
+    bool read_only;              /* open files for reading; writes and changes of names give -EROFS */
     unsigned lock_wait_ms;       /* how long to wait for another process's lock before -EBUSY */
 };
 
 /*
  * Opens the directory `path` and takes its lock (flock(2) on the directory itself, so nothing is written
- * to a directory that turns out to be something else; shared if read_only). The caller frees the device with device_close(). Errors: -EBUSY: another process holds the lock;
- * -ENOTDIR, -ENOENT, -EACCES, -EROFS, -ENOSPC as of open(2). With DEVICE_URING: -ENOSYS or -EPERM if
- * the kernel refuses io_uring.
+ * to a directory that turns out to be something else; shared if read_only). The caller frees the device
+ * with device_close(). Raises the process's soft limit of open files to the hard one. Errors: -EBUSY:
+ * somebody holds the lock, this process included; -EOPNOTSUPP: O_DIRECT there asks for blocks larger than
+ * DEVICE_BLOCK_BYTES; -ENOTDIR, -ENOENT, -EACCES, -EROFS, -ENOSPC as of open(2). With DEVICE_URING:
+ * -ENOSYS or -EPERM if the kernel refuses io_uring.
  */
 DEVICE_NODISCARD int device_open(const char *path, const struct device_options *options, struct device **ret_device);
 
@@ -85,8 +90,9 @@ void device_close(struct device *device);
 /* "uring", "threads", "memory": which backend was chosen. Constant, valid until device_close(). */
 const char *device_backend_name(const struct device *device);
 
-/* Opens a file for reading and writing; `create` makes it if absent. Returns a file number >= 0 or
- * -errno. O_DIRECT is used where the filesystem has it. */
+/* Opens a file for reading and writing; DEVICE_FILE_CREATE makes it if absent. Returns a file number >= 0
+ * or -errno (-EINVAL: a name that is empty, too long, has a slash or is a dot or two, or no regular file).
+ * O_DIRECT is used where the filesystem has it. Close a file when no transfer of it is in flight. */
 enum { DEVICE_FILE_CREATE = 1, DEVICE_FILE_TRUNCATE = 2 };
 DEVICE_NODISCARD int device_file_open(struct device *device, const char *name, unsigned flags);
 void device_file_close(struct device *device, int file);
@@ -95,8 +101,9 @@ void device_file_close(struct device *device, int file);
 DEVICE_NODISCARD int64_t device_file_size(struct device *device, int file);
 
 /* Makes sure that writes to [offset, offset+len) cannot fail for want of space, and extends the file to
- * offset+len (new bytes read as zero). -ENOSPC: nothing was promised. Filesystems without fallocate(2)
- * get a plain extension: the promise is then only as good as theirs. */
+ * offset+len (new bytes read as zero). -ENOSPC: nothing was promised, but the file may be longer than
+ * it was. Filesystems without fallocate(2) get a plain extension: the promise is then only as good as
+ * theirs. */
 DEVICE_NODISCARD int device_file_allocate(struct device *device, int file, uint64_t offset, uint64_t len);
 
 /* Returns when all writes to the file that completed before the call are on stable media. */
@@ -107,10 +114,12 @@ DEVICE_NODISCARD int device_file_rename(struct device *device, const char *from,
 DEVICE_NODISCARD int device_file_remove(struct device *device, const char *name);
 DEVICE_NODISCARD int device_sync_names(struct device *device);
 
-/* Calls `each` for every name in the directory, in no order; stops and returns its value if not 0. */
+/* Calls `each` for every name in the directory (subdirectories and names of any length too, whoever made
+ * them), in no order; stops and returns its value if not 0. */
 DEVICE_NODISCARD int device_list(struct device *device, int (*each)(void *ctx, const char *name), void *ctx);
 
-/* Maps a whole file for reading; the pages stay valid until device_unmap(). */
+/* Maps a whole file for reading; the pages stay valid until device_unmap(). Whether later writes are seen
+ * is not said (memory: no). The address is aligned to DEVICE_BLOCK_BYTES unless the length is 0. */
 DEVICE_NODISCARD int device_map(struct device *device, int file, const void **ret_bytes, uint64_t *ret_len);
 void device_unmap(struct device *device, const void *bytes, uint64_t len);
 
@@ -131,7 +140,7 @@ void device_queue_close(struct device_queue *queue);
 void device_submit(struct device_queue *queue, struct device_io *io);
 
 /* Calls `done` for what has completed; with `wait`, sleeps until at least one has (if any is in
- * flight). Returns how many were called. */
+ * flight). Returns how many were called. `done` does not poll its own queue. */
 unsigned device_poll(struct device_queue *queue, bool wait);
 
 /* Submitted and not yet done. */

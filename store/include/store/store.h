@@ -67,6 +67,7 @@ struct store_opened {
     uint64_t replayed_bytes;  /* log read since the last index checkpoint */
     uint64_t replayed_records;
     uint64_t dropped_bytes;   /* log beyond the last commit: not promised to anybody, dropped */
+    bool index_rebuilt;       /* the index checkpoint was missing or damaged: the whole log was replayed */
     uint64_t elapsed_us;
     char message[512];        /* on failure: cause and next step, without the path; else "" */
 };

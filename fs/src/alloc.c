@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: MIT
+/*
+ * Numbers for inodes and orphans, taken from the super record in batches: the record names numbers that
+ * no one has used, and it is written before the first of a batch is used, so after a crash none is used
+ * twice. It also carries the count of inodes, right whenever it is written.
+ */
+#include "private.h"
+
+#include <string.h>
+
+#define BATCH 1024u
+
+static int write_super(struct fs *fs, uint64_t ino_end, uint64_t orphan_end)
+{
+    struct fs_super super = {ino_end, fs->first_orphan, orphan_end, atomic_load_explicit(&fs->inodes, memory_order_relaxed)};
+    struct fs_key key = key_super();
+    uint8_t bytes[SUPER_BYTES];
+
+    super_encode(&super, bytes);
+    int rc = store_upsert(fs->alloc_session->store, key.bytes, key.len, bytes, sizeof bytes);
+    if (rc < 0)
+        return rc;
+    fs->ino_end = ino_end;
+    fs->orphan_end = orphan_end;
+    fs->inodes_written = super.inodes;
+    return 0;
+}
+
+int alloc_ino(struct fs *fs, uint64_t *ret_ino)
+{
+    int rc = 0;
+
+    pthread_mutex_lock(&fs->alloc_lock);
+    if (fs->next_ino == fs->ino_end)
+        rc = write_super(fs, fs->ino_end + BATCH, fs->orphan_end);
+    if (rc == 0)
+        *ret_ino = fs->next_ino++;
+    pthread_mutex_unlock(&fs->alloc_lock);
+    return rc;
+}
+
+int alloc_orphan(struct fs *fs, uint64_t *ret_number)
+{
+    int rc = 0;
+
+    pthread_mutex_lock(&fs->alloc_lock);
+    if (fs->next_orphan == fs->orphan_end)
+        rc = write_super(fs, fs->ino_end, fs->orphan_end + BATCH);
+    if (rc == 0)
+        *ret_number = fs->next_orphan++;
+    pthread_mutex_unlock(&fs->alloc_lock);
+    return rc;
+}
+
+int alloc_write_super(struct fs *fs)
+{
+    int rc = 0;
+
+    pthread_mutex_lock(&fs->alloc_lock);
+    if (fs->inodes_written != atomic_load_explicit(&fs->inodes, memory_order_relaxed))
+        rc = write_super(fs, fs->ino_end, fs->orphan_end);
+    pthread_mutex_unlock(&fs->alloc_lock);
+    return rc;
+}

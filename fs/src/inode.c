@@ -1,0 +1,284 @@
+// SPDX-License-Identifier: MIT
+/*
+ * Inodes, entries and listings: reading them, and changing several in one unit (struct txn).
+ *
+ * Invariants:
+ *   1. An entry record (parent, name) exists exactly when the listing of its sequence number has it.
+ *   2. A directory's `entries` counts its names; its nlink is 2 and one more for each directory in it.
+ *   3. Sequence numbers of a directory are given once, ascending.
+ */
+#include "private.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <string.h>
+#include <time.h>
+
+int get_value(struct fs_session *s, const struct store_snapshot *snapshot, const struct fs_key *key, void *buf,
+              uint32_t room, uint32_t *ret_len)
+{
+    struct store_read read = {.key = key->bytes,
+                              .key_len = key->len,
+                              .buf = buf,
+                              .buf_len = room,
+                              .value_hint = room,
+                              .snapshot = snapshot};
+    int rc = store_read_wait(s->store, &read);
+
+    if (rc == STORE_NOT_FOUND)
+        return -ENOENT;
+    if (rc == 0 && read.value_len > room)
+        return -EIO;
+    if (rc == 0)
+        *ret_len = read.value_len;
+    return rc;
+}
+
+int get_inode(struct fs_session *s, const struct view *view, struct inode *ret_inode)
+{
+    uint8_t bytes[INODE_BYTES];
+    struct fs_key key = key_inode(view->ino);
+    uint32_t len;
+    int rc = get_value(s, view->snapshot, &key, bytes, sizeof bytes, &len);
+
+    return rc < 0 ? rc : inode_decode(bytes, len, view->ino, ret_inode);
+}
+
+int get_entry(struct fs_session *s, const struct view *dir, const char *name, struct entry *ret_entry)
+{
+    uint8_t bytes[ENTRY_BYTES];
+    struct fs_key key = key_entry(dir->ino, name, strlen(name));
+    uint32_t len;
+    int rc = get_value(s, dir->snapshot, &key, bytes, sizeof bytes, &len);
+
+    return rc < 0 ? rc : entry_decode(bytes, len, ret_entry);
+}
+
+void fs_now(struct fs *fs, struct timespec *ret_now)
+{
+    if (fs->options.now)
+        fs->options.now(fs->options.now_ctx, ret_now);
+    else
+        clock_gettime(CLOCK_REALTIME, ret_now);
+}
+
+/* ---- the txn --------------------------------------------------------------------------------------- */
+
+void txn_begin(struct fs_session *s)
+{
+    struct txn *t = &s->txn;
+
+    t->inode_count = t->page_count = t->entry_count = t->dead_count = 0;
+    t->inodes_added = 0;
+    fs_now(s->fs, &t->now);
+    store_unit_begin(s->store);
+}
+
+void txn_abandon(struct fs_session *s)
+{
+    store_unit_abandon(s->store);
+}
+
+int txn_inode(struct fs_session *s, uint64_t ino, struct inode **ret_inode)
+{
+    struct txn *t = &s->txn;
+
+    for (unsigned i = 0; i < t->inode_count; i++) {
+        if (t->inodes[i].ino == ino) {
+            *ret_inode = &t->inodes[i];
+            return 0;
+        }
+    }
+    assert(t->inode_count < TXN_INODES);
+    int rc = get_inode(s, &(struct view){.ino = ino}, &t->inodes[t->inode_count]);
+    if (rc < 0)
+        return rc;
+    t->inode_dirty[t->inode_count] = false;
+    *ret_inode = &t->inodes[t->inode_count++];
+    return 0;
+}
+
+struct inode *txn_new_inode(struct fs_session *s, const struct inode *inode)
+{
+    struct txn *t = &s->txn;
+
+    assert(t->inode_count < TXN_INODES);
+    t->inodes[t->inode_count] = *inode;
+    t->inode_dirty[t->inode_count] = true;
+    t->inodes_added++;
+    return &t->inodes[t->inode_count++];
+}
+
+void txn_dirty(struct fs_session *s, const struct inode *inode)
+{
+    s->txn.inode_dirty[inode - s->txn.inodes] = true;
+}
+
+static int load_page(struct fs_session *s, uint64_t dir, uint64_t number, struct page **ret_page)
+{
+    struct txn *t = &s->txn;
+
+    for (unsigned i = 0; i < t->page_count; i++) {
+        if (t->pages[i].dir == dir && t->pages[i].number == number) {
+            *ret_page = &t->pages[i];
+            return 0;
+        }
+    }
+    assert(t->page_count < TXN_PAGES);
+    struct page *page = &t->pages[t->page_count];
+    struct fs_key key = key_listing(dir, number);
+    page->dir = dir;
+    page->number = number;
+    page->dirty = false;
+    page->len = 0;
+    int rc = get_value(s, NULL, &key, page->bytes, sizeof page->bytes, &page->len);
+    if (rc < 0 && rc != -ENOENT)
+        return rc;
+    page->existed = rc == 0;
+    t->page_count++;
+    *ret_page = page;
+    return 0;
+}
+
+static void touch_directory(struct fs_session *s, struct inode *dir)
+{
+    dir->mtime = dir->ctime = s->txn.now;
+    txn_dirty(s, dir);
+}
+
+int txn_add_name(struct fs_session *s, struct inode *dir, const char *name, uint64_t ino, uint32_t type)
+{
+    struct txn *t = &s->txn;
+    struct entry entry = {.ino = ino, .seq = dir->next_seq, .type = type & S_IFMT};
+    size_t name_len = strlen(name);
+    struct page *page;
+    int rc = load_page(s, dir->ino, entry.seq / FS_LISTING_NAMES, &page);
+
+    if (rc < 0)
+        return rc;
+    if (page->len + LISTED_HEADER_BYTES + name_len > sizeof page->bytes)
+        return -EIO;
+    page->len = listing_append(page->bytes, page->len, &entry, name, name_len);
+    page->dirty = true;
+    dir->next_seq++;
+    dir->entries++;
+    touch_directory(s, dir);
+
+    assert(t->entry_count < TXN_ENTRIES);
+    uint8_t *bytes = t->entry_bytes[t->entry_count++];
+    entry_encode(&entry, bytes);
+    struct fs_key key = key_entry(dir->ino, name, name_len);
+    return store_unit_upsert(s->store, key.bytes, key.len, &(struct store_piece){bytes, ENTRY_BYTES}, 1, 0);
+}
+
+/* Takes the entry out of its listing. */
+static int unlist(struct page *page, uint64_t seq)
+{
+    struct listed listed;
+
+    for (uint32_t at = 0; at < page->len;) {
+        int next = listing_next(page->bytes, page->len, at, &listed);
+        if (next < 0)
+            return next;
+        if (listed.entry.seq == seq) {
+            memmove(page->bytes + at, page->bytes + next, page->len - (uint32_t)next);
+            page->len -= (uint32_t)next - at;
+            page->dirty = true;
+            return 0;
+        }
+        at = (uint32_t)next;
+    }
+    return -EIO;
+}
+
+int txn_remove_name(struct fs_session *s, struct inode *dir, const char *name, const struct entry *entry,
+                    bool keep_entry)
+{
+    struct page *page;
+    uint64_t number = entry->seq / FS_LISTING_NAMES;
+    int rc = load_page(s, dir->ino, number, &page);
+
+    if (rc == 0)
+        rc = unlist(page, entry->seq);
+    if (rc < 0)
+        return rc;
+    if (dir->entries == 0)
+        return -EIO;
+    dir->entries--;
+    touch_directory(s, dir);
+    if (dir->entries == 0)
+        dir->first_seq = dir->next_seq;
+    else if (page->len == 0 && number == dir->first_seq / FS_LISTING_NAMES &&
+             (number + 1) * FS_LISTING_NAMES <= dir->next_seq)
+        dir->first_seq = (number + 1) * FS_LISTING_NAMES;
+    if (keep_entry) /* the caller puts another under the same name */
+        return 0;
+    struct fs_key key = key_entry(dir->ino, name, strlen(name));
+    return store_unit_delete(s->store, key.bytes, key.len);
+}
+
+int txn_orphan(struct fs_session *s, struct inode *inode)
+{
+    struct txn *t = &s->txn;
+    uint64_t number;
+    int rc = alloc_orphan(s->fs, &number);
+
+    if (rc < 0)
+        return rc;
+    assert(t->dead_count < 2);
+    inode->nlink = 0;
+    inode->orphan = number;
+    t->dead[t->dead_count] = (struct dead){inode->ino, number};
+    uint8_t *bytes = t->orphan_bytes[t->dead_count++];
+    orphan_encode(inode->ino, bytes);
+    struct fs_key key = key_orphan(number);
+    return store_unit_upsert(s->store, key.bytes, key.len, &(struct store_piece){bytes, ORPHAN_BYTES}, 1, 0);
+}
+
+static int add_inodes_and_pages(struct fs_session *s)
+{
+    struct txn *t = &s->txn;
+    int rc = 0;
+
+    for (unsigned i = 0; i < t->inode_count && rc == 0; i++) {
+        if (!t->inode_dirty[i])
+            continue;
+        struct fs_key key = key_inode(t->inodes[i].ino);
+        inode_encode(&t->inodes[i], t->inode_bytes[i]);
+        rc = store_unit_upsert(s->store, key.bytes, key.len, &(struct store_piece){t->inode_bytes[i], INODE_BYTES}, 1,
+                               0);
+    }
+    for (unsigned i = 0; i < t->page_count && rc == 0; i++) {
+        struct page *page = &t->pages[i];
+        struct fs_key key = key_listing(page->dir, page->number);
+        if (!page->dirty)
+            continue;
+        /* Room for a few names more: a new directory's page then grows in place. */
+        if (page->len > 0)
+            rc = store_unit_upsert(s->store, key.bytes, key.len, &(struct store_piece){page->bytes, page->len}, 1,
+                                   page->existed ? (page->len + 255) & ~255u : 256);
+        else if (page->existed)
+            rc = store_unit_delete(s->store, key.bytes, key.len);
+    }
+    return rc;
+}
+
+int txn_apply(struct fs_session *s, unsigned flags)
+{
+    struct txn *t = &s->txn;
+    int rc = add_inodes_and_pages(s);
+
+    if (rc < 0) {
+        store_unit_abandon(s->store);
+        return rc;
+    }
+    rc = store_unit_apply(s->store, flags);
+    if (rc < 0)
+        return rc;
+    if (t->inodes_added > 0)
+        atomic_fetch_add_explicit(&s->fs->inodes, (uint64_t)t->inodes_added, memory_order_relaxed);
+    for (unsigned i = 0; i < t->dead_count; i++)
+        if (!ref_orphan(s->fs, t->dead[i].ino, t->dead[i].orphan))
+            reap_add(s, t->dead[i].ino, t->dead[i].orphan);
+    return 0;
+}

@@ -1,0 +1,189 @@
+// SPDX-License-Identifier: MIT
+/*
+ * The filesystem's structs, for the files of this room.
+ *
+ * Lock order: rename_lock, inode locks (ascending stripes, lock.c), then the small mutexes (alloc_lock,
+ * reap_lock, a shard of refs, snapshots_lock for writing), which are leaves. A unit of the store is
+ * begun under the inode locks of all that it reads and changes, which are held until it was applied:
+ * that is the isolation that the store asks for.
+ */
+#ifndef FS_PRIVATE_H
+#define FS_PRIVATE_H
+
+#include "schema.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#define LOCK_STRIPES 1024u
+#define REF_SHARDS 64u
+#define READS_AT_ONCE 17u /* chunks of a read of 1 MiB that is not aligned */
+#define TXN_INODES 5u
+#define TXN_PAGES 6u
+#define TXN_ENTRIES 4u
+
+#define SNAPSHOT_SHIFT 48
+#define SNAPSHOT_SLOTS 0xfffeu /* slots 1 to this; 0xffff is `.snapshots` itself */
+
+struct ref {
+    uint64_t ino;    /* 0: free */
+    uint64_t orphan; /* number of its orphan record if the last name is gone, else 0 */
+    uint64_t count;
+};
+
+struct ref_shard {
+    pthread_mutex_t lock;
+    struct ref *refs; /* open addressing; room is a power of two */
+    size_t room, used;
+};
+
+struct dead { /* an inode to be removed */
+    uint64_t ino, orphan;
+};
+
+struct fs {
+    struct store *store;
+    struct fs_options options; /* constant */
+
+    pthread_rwlock_t stripes[LOCK_STRIPES];
+    pthread_mutex_t rename_lock; /* renames of directories across directories: one at a time */
+    struct ref_shard shards[REF_SHARDS];
+
+    pthread_mutex_t alloc_lock; /* guards the next seven and the writing of the super record */
+    struct fs_session *alloc_session;
+    uint64_t next_ino, ino_end;       /* numbers at hand */
+    uint64_t next_orphan, orphan_end; /* likewise */
+    uint64_t first_orphan;            /* no orphan record has a lower number */
+    uint64_t inodes_written;
+    _Atomic uint64_t inodes; /* in use; relaxed: a statistic */
+
+    pthread_mutex_t reap_lock; /* guards the list */
+    pthread_cond_t reap_wake;
+    struct dead *dead;
+    size_t dead_count, dead_room;
+    bool reap_stop, reaper_runs;
+    pthread_t reaper;
+
+    pthread_rwlock_t snapshots_lock; /* read: while one is in use; write: opening and closing */
+    struct snapshot_slot {
+        uint64_t id; /* 0: not open */
+        struct store_snapshot *snapshot;
+    } *slots; /* [SNAPSHOT_SLOTS + 1] */
+};
+
+/* Changes of one call, collected until they are applied as one unit. */
+struct txn {
+    struct timespec now;
+    struct inode inodes[TXN_INODES];
+    bool inode_dirty[TXN_INODES];
+    unsigned inode_count;
+    struct page {
+        uint64_t dir, number;
+        uint32_t len;
+        bool dirty, existed;
+        uint8_t bytes[LISTING_BYTES_MAX];
+    } pages[TXN_PAGES];
+    unsigned page_count;
+    unsigned entry_count;
+    uint8_t inode_bytes[TXN_INODES][INODE_BYTES], entry_bytes[TXN_ENTRIES][ENTRY_BYTES];
+    uint8_t orphan_bytes[2][ORPHAN_BYTES];
+    struct dead dead[2]; /* orphans made; orphan 0: none */
+    unsigned dead_count;
+    int64_t inodes_added;
+};
+
+struct fs_session {
+    struct fs *fs;
+    struct store_session *store;
+    struct txn txn;
+    struct store_read reads[READS_AT_ONCE];
+    struct fs_key keys[READS_AT_ONCE];
+    struct store_patch patches[READS_AT_ONCE + 1];
+    uint8_t listing[LISTING_BYTES_MAX];
+};
+
+/* Where to read: the live tree, or a snapshot. */
+struct view {
+    const struct store_snapshot *snapshot; /* NULL: live */
+    uint64_t slot, id;
+    uint64_t ino; /* within the tree */
+};
+
+/* lock.c */
+struct lockset {
+    struct fs *fs;
+    uint16_t stripes[TXN_INODES];
+    unsigned count;
+};
+void lock_read(struct fs *fs, uint64_t ino);
+void unlock_read(struct fs *fs, uint64_t ino);
+/* Locks for writing; 0 in `inos` is passed over. */
+void lock_write(struct fs *fs, struct lockset *set, const uint64_t *inos, unsigned count);
+void unlock_write(struct lockset *set);
+
+/* refs.c */
+int refs_open(struct fs *fs);
+void refs_close(struct fs *fs);
+int ref_get(struct fs *fs, uint64_t ino);
+/* If the inode is referenced, notes its orphan record and returns true: ref_put will tell. */
+bool ref_orphan(struct fs *fs, uint64_t ino, uint64_t orphan);
+/* Gives back; true if it was the last of an orphan: *ret_orphan. */
+bool ref_put(struct fs *fs, uint64_t ino, uint64_t count, uint64_t *ret_orphan);
+
+/* inode.c: reading, and the txn */
+int get_value(struct fs_session *s, const struct store_snapshot *snapshot, const struct fs_key *key, void *buf,
+              uint32_t room, uint32_t *ret_len);
+int get_inode(struct fs_session *s, const struct view *view, struct inode *ret_inode);
+int get_entry(struct fs_session *s, const struct view *dir, const char *name, struct entry *ret_entry);
+void fs_now(struct fs *fs, struct timespec *ret_now);
+void txn_begin(struct fs_session *s);
+/* The inode, loaded once; the caller holds its lock. Mark it dirty to have it written. */
+int txn_inode(struct fs_session *s, uint64_t ino, struct inode **ret_inode);
+struct inode *txn_new_inode(struct fs_session *s, const struct inode *inode);
+void txn_dirty(struct fs_session *s, const struct inode *inode);
+/* Adds or removes a name: entry record, listing, the directory's counts and times. */
+int txn_add_name(struct fs_session *s, struct inode *dir, const char *name, uint64_t ino, uint32_t type);
+int txn_remove_name(struct fs_session *s, struct inode *dir, const char *name, const struct entry *entry,
+                    bool keep_entry);
+/* The inode lost its last name. */
+int txn_orphan(struct fs_session *s, struct inode *inode);
+int txn_apply(struct fs_session *s, unsigned flags);
+void txn_abandon(struct fs_session *s);
+
+/* alloc.c */
+int alloc_ino(struct fs *fs, uint64_t *ret_ino);
+int alloc_orphan(struct fs *fs, uint64_t *ret_number);
+int alloc_write_super(struct fs *fs);
+
+/* data.c */
+/* Removes all chunks of an inode without a name, some per unit. */
+int data_remove(struct fs_session *s, const struct inode *inode);
+int data_truncate(struct fs_session *s, uint64_t ino, uint64_t size, const struct fs_attr *attr, unsigned set);
+bool inode_kill_priv(struct inode *inode);
+void inode_set(struct inode *inode, const struct fs_attr *attr, unsigned set, const struct timespec *now);
+
+/* reap.c */
+int reap_open(struct fs *fs, struct fs_session *s);
+void reap_close(struct fs *fs);
+/* Without a reaper thread: does its work now. Outside of locks. */
+void reap_drain(struct fs_session *s);
+void reap_add(struct fs_session *s, uint64_t ino, uint64_t orphan);
+
+/* snapshot.c */
+/* Where `ino` lies; a view of a snapshot must be put back with view_put(). */
+int view_get(struct fs_session *s, uint64_t ino, struct view *ret_view);
+void view_put(struct fs_session *s, const struct view *view);
+/* Turns an attribute of the tree into what the outside sees. */
+void view_attr(const struct view *view, struct fs_attr *attr);
+bool is_live(uint64_t ino);
+int snapshots_lookup(struct fs_session *s, const char *name, struct fs_attr *ret_attr);
+int snapshots_create(struct fs_session *s, const char *name, struct fs_attr *ret_attr);
+int snapshots_delete(struct fs_session *s, const char *name);
+int snapshots_getattr(struct fs_session *s, struct fs_attr *ret_attr);
+int snapshots_readdir(struct fs_session *s, uint64_t cookie, bool with_attr, fs_fill fill, void *ctx);
+void snapshots_close(struct fs *fs);
+
+/* names.c */
+int check_name(const char *name);
+
+#endif

@@ -1,0 +1,156 @@
+// SPDX-License-Identifier: MIT
+/*
+ * The reaper: removes inodes without names, their data first, so that unlink need not wait.
+ *
+ * Invariant: an inode with nlink 0 has an orphan record, made in the unit that took its last name and
+ * deleted in the unit that deletes the inode. So what a crash leaves is found at the next open.
+ *
+ * With no_background there is no thread: the list is worked off at the end of the call that added to it.
+ */
+#include "private.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+static int remove_inode(struct fs_session *s, const struct dead *dead)
+{
+    struct fs_key inode_key = key_inode(dead->ino), orphan_key = key_orphan(dead->orphan);
+
+    store_unit_begin(s->store);
+    int rc = store_unit_delete(s->store, inode_key.bytes, inode_key.len);
+    if (rc == 0)
+        rc = store_unit_delete(s->store, orphan_key.bytes, orphan_key.len);
+    if (rc < 0) {
+        store_unit_abandon(s->store);
+        return rc;
+    }
+    rc = store_unit_apply(s->store, STORE_UNIT_FREES);
+    if (rc == 0)
+        atomic_fetch_sub_explicit(&s->fs->inodes, 1, memory_order_relaxed); /* a statistic */
+    return rc;
+}
+
+/* What fails (the disk is full, or damaged) is left to the next open. */
+static void reap(struct fs_session *s, const struct dead *dead)
+{
+    struct lockset locks;
+    struct inode inode;
+
+    lock_write(s->fs, &locks, &dead->ino, 1);
+    int rc = get_inode(s, &(struct view){.ino = dead->ino}, &inode);
+    if (rc == 0 && inode.nlink == 0)
+        rc = data_remove(s, &inode);
+    if ((rc == 0 && inode.nlink == 0) || rc == -ENOENT)
+        rc = remove_inode(s, dead);
+    unlock_write(&locks);
+}
+
+static bool take(struct fs *fs, struct dead *ret_dead, bool wait)
+{
+    pthread_mutex_lock(&fs->reap_lock);
+    while (wait && fs->dead_count == 0 && !fs->reap_stop)
+        pthread_cond_wait(&fs->reap_wake, &fs->reap_lock);
+    bool got = fs->dead_count > 0 && !fs->reap_stop;
+    if (got)
+        *ret_dead = fs->dead[--fs->dead_count];
+    pthread_mutex_unlock(&fs->reap_lock);
+    return got;
+}
+
+static void *reaper(void *arg)
+{
+    struct fs_session *s = arg;
+    struct dead dead;
+
+    while (take(s->fs, &dead, true))
+        reap(s, &dead);
+    fs_session_close(s);
+    return NULL;
+}
+
+static void add(struct fs *fs, uint64_t ino, uint64_t orphan)
+{
+    pthread_mutex_lock(&fs->reap_lock);
+    if (fs->dead_count == fs->dead_room) {
+        size_t room = fs->dead_room ? fs->dead_room * 2 : 256;
+        struct dead *grown = realloc(fs->dead, room * sizeof *grown);
+        if (grown) {
+            fs->dead = grown;
+            fs->dead_room = room;
+        }
+    }
+    if (fs->dead_count < fs->dead_room) /* else no memory: the next open finds it */
+        fs->dead[fs->dead_count++] = (struct dead){ino, orphan};
+    pthread_cond_signal(&fs->reap_wake);
+    pthread_mutex_unlock(&fs->reap_lock);
+}
+
+void reap_add(struct fs_session *s, uint64_t ino, uint64_t orphan)
+{
+    add(s->fs, ino, orphan);
+}
+
+void reap_drain(struct fs_session *s)
+{
+    struct dead dead;
+
+    while (!s->fs->reaper_runs && take(s->fs, &dead, false))
+        reap(s, &dead);
+}
+
+static int find_orphans(struct fs_session *s)
+{
+    struct fs *fs = s->fs;
+    uint64_t first = fs->orphan_end;
+
+    for (uint64_t number = fs->first_orphan; number < fs->orphan_end; number++) {
+        struct fs_key key = key_orphan(number);
+        uint8_t bytes[ORPHAN_BYTES];
+        uint32_t len;
+        uint64_t ino;
+        int rc = get_value(s, NULL, &key, bytes, sizeof bytes, &len);
+        if (rc == 0)
+            rc = orphan_decode(bytes, len, &ino);
+        if (rc != -ENOENT && first == fs->orphan_end)
+            first = number;
+        if (rc == 0)
+            add(fs, ino, number);
+        else if (rc != -ENOENT && rc != -EIO) /* a damaged one costs space, not the mount */
+            return rc;
+    }
+    fs->first_orphan = first;
+    return 0;
+}
+
+int reap_open(struct fs *fs, struct fs_session *s)
+{
+    struct fs_session *own;
+    int rc = find_orphans(s);
+
+    if (rc < 0 || fs->options.store.read_only)
+        return rc;
+    if (fs->options.store.no_background) {
+        reap_drain(s);
+        return 0;
+    }
+    rc = fs_session_open(fs, &own);
+    if (rc < 0)
+        return rc;
+    rc = -pthread_create(&fs->reaper, NULL, reaper, own);
+    if (rc < 0)
+        fs_session_close(own);
+    fs->reaper_runs = rc == 0;
+    return rc;
+}
+
+void reap_close(struct fs *fs)
+{
+    if (fs->reaper_runs) {
+        pthread_mutex_lock(&fs->reap_lock);
+        fs->reap_stop = true;
+        pthread_cond_signal(&fs->reap_wake);
+        pthread_mutex_unlock(&fs->reap_lock);
+        pthread_join(fs->reaper, NULL);
+    }
+    free(fs->dead);
+}

@@ -1,0 +1,270 @@
+// SPDX-License-Identifier: MIT
+#include "schema.h"
+
+#include <assert.h>
+#include <endian.h>
+#include <errno.h>
+#include <string.h>
+
+#define SUPER_FORMAT 1u
+
+static void put64(uint8_t *at, uint64_t n)
+{
+    n = htole64(n);
+    memcpy(at, &n, 8);
+}
+
+static uint64_t get64(const uint8_t *at)
+{
+    uint64_t n;
+
+    memcpy(&n, at, 8);
+    return le64toh(n);
+}
+
+static void put32(uint8_t *at, uint32_t n)
+{
+    n = htole32(n);
+    memcpy(at, &n, 4);
+}
+
+static uint32_t get32(const uint8_t *at)
+{
+    uint32_t n;
+
+    memcpy(&n, at, 4);
+    return le32toh(n);
+}
+
+/* ---- keys ------------------------------------------------------------------------------------------ */
+
+struct fs_key key_super(void)
+{
+    return (struct fs_key){.bytes = {'S'}, .len = 1};
+}
+
+static struct fs_key key_of(char kind, uint64_t a)
+{
+    struct fs_key key;
+
+    key.bytes[0] = (uint8_t)kind;
+    put64(key.bytes + 1, a);
+    key.len = 9;
+    return key;
+}
+
+static struct fs_key key_of_two(char kind, uint64_t a, uint64_t b)
+{
+    struct fs_key key = key_of(kind, a);
+
+    put64(key.bytes + 9, b);
+    key.len = 17;
+    return key;
+}
+
+struct fs_key key_inode(uint64_t ino)
+{
+    return key_of('I', ino);
+}
+
+struct fs_key key_entry(uint64_t parent, const char *name, size_t name_len)
+{
+    struct fs_key key = key_of('D', parent);
+
+    assert(name_len <= FS_NAME_MAX);
+    memcpy(key.bytes + 9, name, name_len);
+    key.len = 9 + (uint32_t)name_len;
+    return key;
+}
+
+struct fs_key key_listing(uint64_t parent, uint64_t page)
+{
+    return key_of_two('E', parent, page);
+}
+
+struct fs_key key_chunk(uint64_t ino, uint64_t chunk)
+{
+    return key_of_two('C', ino, chunk);
+}
+
+struct fs_key key_orphan(uint64_t number)
+{
+    return key_of('O', number);
+}
+
+/* ---- super ----------------------------------------------------------------------------------------- */
+
+void super_encode(const struct fs_super *super, uint8_t *bytes)
+{
+    put64(bytes, SUPER_FORMAT);
+    put64(bytes + 8, super->next_ino);
+    put64(bytes + 16, super->first_orphan);
+    put64(bytes + 24, super->next_orphan);
+    put64(bytes + 32, super->inodes);
+}
+
+int super_decode(const uint8_t *bytes, uint32_t len, struct fs_super *ret_super)
+{
+    if (len != SUPER_BYTES)
+        return -EIO;
+    if (get64(bytes) != SUPER_FORMAT)
+        return -EPROTONOSUPPORT;
+    *ret_super = (struct fs_super){get64(bytes + 8), get64(bytes + 16), get64(bytes + 24), get64(bytes + 32)};
+    return ret_super->next_ino > FS_INO_ROOT && ret_super->first_orphan <= ret_super->next_orphan ? 0 : -EIO;
+}
+
+/* ---- inodes ---------------------------------------------------------------------------------------- */
+
+static void put_time(uint8_t *at, const struct timespec *time)
+{
+    put64(at, (uint64_t)time->tv_sec);
+    put32(at + 8, (uint32_t)time->tv_nsec);
+}
+
+static int get_time(const uint8_t *at, struct timespec *ret_time)
+{
+    ret_time->tv_sec = (time_t)get64(at);
+    ret_time->tv_nsec = (long)get32(at + 8);
+    return ret_time->tv_nsec < 1000000000 ? 0 : -EIO;
+}
+
+/* 0 mode, 4 nlink, 8 uid, 12 gid, 16 flags, 20 zero, 24 rdev, 32 size, 40 blocks, 48 generation,
+ * 56 parent, 64 entries, 72 first_seq, 80 next_seq, 88 orphan, 96 atime, 108 mtime, 120 ctime,
+ * 132 btime (seconds 8, nanoseconds 4 each), 144 zeros to 176. */
+void inode_encode(const struct inode *inode, uint8_t *bytes)
+{
+    memset(bytes, 0, INODE_BYTES);
+    put32(bytes, inode->mode);
+    put32(bytes + 4, inode->nlink);
+    put32(bytes + 8, inode->uid);
+    put32(bytes + 12, inode->gid);
+    put32(bytes + 16, inode->flags);
+    put64(bytes + 24, inode->rdev);
+    put64(bytes + 32, inode->size);
+    put64(bytes + 40, inode->blocks);
+    put64(bytes + 48, inode->generation);
+    put64(bytes + 56, inode->parent);
+    put64(bytes + 64, inode->entries);
+    put64(bytes + 72, inode->first_seq);
+    put64(bytes + 80, inode->next_seq);
+    put64(bytes + 88, inode->orphan);
+    put_time(bytes + 96, &inode->atime);
+    put_time(bytes + 108, &inode->mtime);
+    put_time(bytes + 120, &inode->ctime);
+    put_time(bytes + 132, &inode->btime);
+}
+
+int inode_decode(const uint8_t *bytes, uint32_t len, uint64_t ino, struct inode *ret_inode)
+{
+    struct inode i;
+
+    if (len != INODE_BYTES)
+        return -EIO;
+    i = (struct inode){.ino = ino,
+                       .mode = get32(bytes),
+                       .nlink = get32(bytes + 4),
+                       .uid = get32(bytes + 8),
+                       .gid = get32(bytes + 12),
+                       .flags = get32(bytes + 16),
+                       .rdev = get64(bytes + 24),
+                       .size = get64(bytes + 32),
+                       .blocks = get64(bytes + 40),
+                       .generation = get64(bytes + 48),
+                       .parent = get64(bytes + 56),
+                       .entries = get64(bytes + 64),
+                       .first_seq = get64(bytes + 72),
+                       .next_seq = get64(bytes + 80),
+                       .orphan = get64(bytes + 88)};
+    if (get_time(bytes + 96, &i.atime) < 0 || get_time(bytes + 108, &i.mtime) < 0 ||
+        get_time(bytes + 120, &i.ctime) < 0 || get_time(bytes + 132, &i.btime) < 0 ||
+        i.size > (uint64_t)FS_SIZE_MAX || i.first_seq > i.next_seq || (i.mode & S_IFMT) == 0)
+        return -EIO;
+    *ret_inode = i;
+    return 0;
+}
+
+static uint64_t blocks_of(const struct inode *inode)
+{
+    uint64_t rest = inode->size % FS_CHUNK_BYTES;
+
+    if (S_ISDIR(inode->mode))
+        return 0;
+    if (inode->flags & INODE_SPARSE)
+        return inode->blocks;
+    return inode->size / FS_CHUNK_BYTES * (FS_CHUNK_BYTES / 512) + (rest + 511) / 512;
+}
+
+void inode_attr(const struct inode *inode, struct fs_attr *ret_attr)
+{
+    *ret_attr = (struct fs_attr){.ino = inode->ino,
+                                 .generation = inode->generation,
+                                 .size = inode->size,
+                                 .blocks = blocks_of(inode),
+                                 .mode = inode->mode,
+                                 .nlink = inode->nlink,
+                                 .uid = inode->uid,
+                                 .gid = inode->gid,
+                                 .rdev = inode->rdev,
+                                 .atime = inode->atime,
+                                 .mtime = inode->mtime,
+                                 .ctime = inode->ctime,
+                                 .btime = inode->btime};
+}
+
+/* ---- entries and listings -------------------------------------------------------------------------- */
+
+void entry_encode(const struct entry *entry, uint8_t *bytes)
+{
+    put64(bytes, entry->ino);
+    put64(bytes + 8, entry->seq);
+    put32(bytes + 16, entry->type);
+    put32(bytes + 20, 0);
+}
+
+int entry_decode(const uint8_t *bytes, uint32_t len, struct entry *ret_entry)
+{
+    if (len != ENTRY_BYTES)
+        return -EIO;
+    *ret_entry = (struct entry){get64(bytes), get64(bytes + 8), get32(bytes + 16)};
+    return ret_entry->ino == 0 || (ret_entry->type & ~(uint32_t)S_IFMT) ? -EIO : 0;
+}
+
+int listing_next(const uint8_t *bytes, uint32_t len, uint32_t at, struct listed *ret_listed)
+{
+    if (at > len || len - at < LISTED_HEADER_BYTES)
+        return -EIO;
+    bytes += at;
+    size_t name_len = (size_t)bytes[20] | (size_t)bytes[21] << 8;
+    if (name_len == 0 || name_len > FS_NAME_MAX || name_len > len - at - LISTED_HEADER_BYTES)
+        return -EIO;
+    *ret_listed = (struct listed){.entry = {.seq = get64(bytes), .ino = get64(bytes + 8), .type = get32(bytes + 16)},
+                                  .name = (const char *)bytes + LISTED_HEADER_BYTES,
+                                  .name_len = name_len};
+    return (int)(at + LISTED_HEADER_BYTES + name_len);
+}
+
+uint32_t listing_append(uint8_t *bytes, uint32_t len, const struct entry *entry, const char *name, size_t name_len)
+{
+    uint8_t *at = bytes + len;
+
+    put64(at, entry->seq);
+    put64(at + 8, entry->ino);
+    put32(at + 16, entry->type);
+    at[20] = (uint8_t)name_len;
+    at[21] = (uint8_t)(name_len >> 8);
+    memcpy(at + LISTED_HEADER_BYTES, name, name_len);
+    return len + LISTED_HEADER_BYTES + (uint32_t)name_len;
+}
+
+void orphan_encode(uint64_t ino, uint8_t *bytes)
+{
+    put64(bytes, ino);
+}
+
+int orphan_decode(const uint8_t *bytes, uint32_t len, uint64_t *ret_ino)
+{
+    if (len != ORPHAN_BYTES)
+        return -EIO;
+    *ret_ino = get64(bytes);
+    return *ret_ino > FS_INO_ROOT ? 0 : -EIO;
+}

@@ -1,0 +1,91 @@
+// SPDX-License-Identifier: MIT
+/*
+ * schema: the keys and values of the filesystem, byte by byte; the only place that spells them.
+ *
+ *   key                      value
+ *   'S'                      super: format, next inode number, range of orphan numbers, inode count
+ *   'I' ino                  inode
+ *   'D' parent name          entry: inode, type, sequence number in the directory
+ *   'E' parent page          listing: the entries with sequence numbers [page * 8, page * 8 + 8)
+ *   'C' ino chunk            64 KiB of a file (less: the rest is zeros; absent: all is), or a symlink's target
+ *   'O' number               orphan: an inode without a name, to be removed
+ *
+ * Numbers are little-endian, 8 bytes unless said otherwise. Every decoder checks what it is given and
+ * returns -EIO for what no encoder made.
+ */
+#ifndef FS_SCHEMA_H
+#define FS_SCHEMA_H
+
+#include <fs/fs.h>
+
+#define FS_CHUNK_BYTES 65536u
+#define FS_LISTING_NAMES 8u
+
+/* ---- keys ------------------------------------------------------------------------------------------ */
+
+struct fs_key {
+    uint8_t bytes[9 + FS_NAME_MAX];
+    uint32_t len;
+};
+
+struct fs_key key_super(void);
+struct fs_key key_inode(uint64_t ino);
+struct fs_key key_entry(uint64_t parent, const char *name, size_t name_len);
+struct fs_key key_listing(uint64_t parent, uint64_t page);
+struct fs_key key_chunk(uint64_t ino, uint64_t chunk);
+struct fs_key key_orphan(uint64_t number);
+
+/* ---- values ---------------------------------------------------------------------------------------- */
+
+#define SUPER_BYTES 40u
+struct fs_super {
+    uint64_t next_ino;    /* every number from here on is unused */
+    uint64_t first_orphan; /* no orphan record has a lower number */
+    uint64_t next_orphan;  /* every number from here on is unused */
+    uint64_t inodes;      /* in use, as of when this was written */
+};
+void super_encode(const struct fs_super *super, uint8_t *bytes);
+int super_decode(const uint8_t *bytes, uint32_t len, struct fs_super *ret_super);
+
+#define INODE_BYTES 176u
+enum { INODE_SPARSE = 1 }; /* may have holes: `blocks` counts; else it follows from the size */
+struct inode {
+    uint64_t ino; /* from the key */
+    uint32_t mode, nlink, uid, gid, flags;
+    uint64_t rdev, size, blocks, generation;
+    struct timespec atime, mtime, ctime, btime;
+    uint64_t parent;             /* directories: where ".." leads */
+    uint64_t entries;            /* directories: names in it */
+    uint64_t first_seq, next_seq; /* directories: no name has a sequence number outside of the two */
+    uint64_t orphan;             /* number of the orphan record, once nlink is 0 */
+};
+void inode_encode(const struct inode *inode, uint8_t *bytes);
+int inode_decode(const uint8_t *bytes, uint32_t len, uint64_t ino, struct inode *ret_inode);
+void inode_attr(const struct inode *inode, struct fs_attr *ret_attr);
+
+#define ENTRY_BYTES 24u
+struct entry {
+    uint64_t ino, seq;
+    uint32_t type; /* S_IFMT bits */
+};
+void entry_encode(const struct entry *entry, uint8_t *bytes);
+int entry_decode(const uint8_t *bytes, uint32_t len, struct entry *ret_entry);
+
+/* A listing: for each entry 22 bytes (sequence number, inode, type as 4 bytes, name length as 2), name. */
+#define LISTED_HEADER_BYTES 22u
+#define LISTING_BYTES_MAX (FS_LISTING_NAMES * (LISTED_HEADER_BYTES + FS_NAME_MAX))
+struct listed {
+    struct entry entry;
+    const char *name; /* inside the listing, no NUL */
+    size_t name_len;
+};
+/* Decodes the entry at `at`; returns where the next begins, or -EIO. */
+int listing_next(const uint8_t *bytes, uint32_t len, uint32_t at, struct listed *ret_listed);
+/* Appends; returns the new length. There is room for it. */
+uint32_t listing_append(uint8_t *bytes, uint32_t len, const struct entry *entry, const char *name, size_t name_len);
+
+#define ORPHAN_BYTES 8u
+void orphan_encode(uint64_t ino, uint8_t *bytes);
+int orphan_decode(const uint8_t *bytes, uint32_t len, uint64_t *ret_ino);
+
+#endif

@@ -1,0 +1,104 @@
+// SPDX-License-Identifier: MIT
+/*
+ * hlog: the hybrid log (FASTER, SIGMOD 2018, section 5): one address space whose newest part is in
+ * memory, in a ring of frames, and whose older part is on the device.
+ *
+ *   begin <= safe_head <= head <= flushed <= safe_ro <= ro <= tail
+ *
+ *   [ro, tail)         mutable: changed in place, under the record's lock
+ *   [safe_ro, ro)      fuzzy: somebody who still knows an older ro may be changing it; lock to read
+ *   [safe_head, safe_ro)  immutable; checksummed by and by, written, in memory
+ *   below head         on the device only
+ *
+ * Invariants:
+ *   1. None of the addresses moves back. ro and head forbid; safe_ro and safe_head follow when every
+ *      thread that might know the older value has left its epoch, and permit.
+ *   2. tail <= safe_head + size: a reservation never lands in a frame that somebody may read as its
+ *      former self. tail <= space: every byte below the tail has disk space promised to it.
+ *   3. Records below `sealed` carry their checksums; `flushed` is `sealed` rounded down to a block, or
+ *      less. A block is written once, whole, after all of its records are immutable, and never again
+ *      unless that write failed.
+ *   4. head is the start of a record, and so everything below it is on the device whole.
+ *   5. No record or pad crosses a multiple of `boundary` (the ring's size or a segment's, the smaller).
+ *
+ * Threads: hlog_reserve and hlog_at inside an epoch, any number. Everything that moves the regions
+ * (seal, flush, evict) under `flush_lock`, outside epochs.
+ */
+#ifndef STORE_HLOG_H
+#define STORE_HLOG_H
+
+#include "epoch.h"
+#include "record.h"
+#include <device/log.h>
+#include <pthread.h>
+
+#define HLOG_BLOCK DEVICE_BLOCK_BYTES
+#define HLOG_FIRST_ADDRESS HLOG_BLOCK /* 0 and 1 mean "none": the first block is never used */
+
+/* Disk space that stays free for: commits only; units that free space; everybody else. */
+#define HLOG_SPACE_COMMIT (64u << 10)
+#define HLOG_SPACE_FREES (1u << 20)
+
+struct hlog {
+    uint8_t *frames;
+    uint64_t size, boundary, page; /* powers of two, bytes; constant. page: grain of eviction */
+    uint64_t store_id;             /* constant */
+    struct epoch *epoch;
+    struct device_log *device;
+    struct device_queue *queue; /* of whoever holds flush_lock */
+
+    /* Written under flush_lock (tail: by reservations), read by everybody. Sequentially consistent
+     * where an epoch must order them (epoch.h, invariant 2). */
+    _Atomic uint64_t begin, head, safe_head, flushed, safe_ro, ro, space;
+    _Alignas(64) _Atomic uint64_t tail;
+
+    _Alignas(64) pthread_mutex_t flush_lock;
+    uint64_t sealed;                     /* start of the first record without a checksum */
+    uint64_t extent_begin;               /* end of the last commit record put */
+    uint64_t chain_before;               /* of the last commit */
+    uint64_t chain, records;             /* since then: checksums folded into it, records sealed */
+    uint64_t *marks;                     /* per page of the ring: first record start at or after its start */
+    uint64_t next_mark;                  /* first page number without a mark */
+    _Atomic uint64_t bytes_written;      /* statistics; relaxed */
+    _Atomic int failed;                  /* -errno that stopped writing for good, or 0; set once */
+};
+
+/* `size` a power of two >= 256 KiB. The log is empty in memory, with begin and tail as given. */
+int hlog_open(struct hlog *log, uint64_t size, uint64_t segment_bytes, uint64_t begin, uint64_t tail,
+              uint64_t store_id, struct epoch *epoch, struct device_log *device, struct device_queue *queue);
+void hlog_close(struct hlog *log);
+
+static inline struct record *hlog_at(const struct hlog *log, uint64_t address)
+{
+    return (struct record *)(log->frames + (address & (log->size - 1)));
+}
+
+/*
+ * Takes `bytes` (sum of record sizes, each at most `largest`) at the tail, inside an epoch, for the
+ * caller to fill with hlog_take() and close with hlog_finish() before leaving it. -EAGAIN: leave the
+ * epoch and hlog_make_room(); `keep`: disk space that must remain.
+ */
+struct hlog_space {
+    uint64_t next, end;
+};
+int hlog_reserve(struct hlog *log, uint64_t bytes, uint64_t largest, uint64_t keep, struct hlog_space *ret_space);
+uint64_t hlog_take(struct hlog *log, struct hlog_space *space, uint64_t bytes);
+void hlog_finish(struct hlog *log, struct hlog_space *space);
+
+/* Makes `bytes` reservable, by promising disk space, writing and evicting. flush_lock held. -ENOSPC. */
+int hlog_make_room(struct hlog *log, uint64_t bytes, uint64_t keep);
+
+/* Writes everything that starts below `until` (<= tail), making it immutable first. flush_lock held.
+ * -errno of the device; what was not written is tried again by the next call. */
+int hlog_flush(struct hlog *log, uint64_t until);
+
+/* Puts a commit record at the tail, with the log to itself (the gate is closed, nobody writes): all
+ * below it becomes read-only. Room for two blocks must be there. Returns the end of the commit. */
+uint64_t hlog_put_commit(struct hlog *log, uint64_t version, uint64_t incarnation);
+
+/* Keeps the mutable part and the free part of the ring at their sizes. flush_lock held. */
+int hlog_maintain(struct hlog *log);
+/* Cheap test: is there work for hlog_maintain()? */
+bool hlog_wants_maintenance(const struct hlog *log);
+
+#endif

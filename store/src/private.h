@@ -1,0 +1,120 @@
+// SPDX-License-Identifier: MIT
+/*
+ * The store's one struct, for the files of this room.
+ *
+ * Lock order: checkpoint_lock, commit_lock (never held across a wait for the device: `committing` is),
+ * log.flush_lock. Entries of the index and locks of records are only tried (unit.c).
+ */
+#ifndef STORE_PRIVATE_H
+#define STORE_PRIVATE_H
+
+#include "epoch.h"
+#include "hlog.h"
+#include "index.h"
+#include "superblock.h"
+#include <store/store.h>
+
+#define READ_BUFFER_BYTES (80u << 10) /* a 64 KiB value with its key, wherever it starts in a block */
+#define SESSION_READS 17              /* in flight per session: a 1 MiB read of a file, not aligned */
+
+struct store {
+    struct device *device;
+    struct device_log *device_log;
+    struct epoch *epoch;
+    struct index *index;
+    struct hlog log;
+    bool log_open;
+    struct device_queue *flush_queue; /* of whoever holds log.flush_lock */
+    struct store_options options; /* constant, defaults filled in */
+    struct store_limits limits;   /* constant */
+    uint64_t store_id;            /* constant */
+    uint64_t index_buckets;       /* constant: to begin with, where no checkpoint says */
+
+    /* The gate between units and commits. Closed only while a commit takes its place at the tail; a
+     * unit that finds it closed waits outside the epoch. Both sides sequentially consistent
+     * (epoch.h): either the unit sees it closed or the commit waits for the unit. */
+    _Atomic bool gate_closed;
+    _Atomic uint64_t version; /* stamped on what units write; moves on while the gate is closed */
+
+    pthread_mutex_t commit_lock;
+    pthread_cond_t commit_done;
+    bool committing;             /* somebody is the leader */
+    uint64_t commit_round;       /* commits finished, well or not */
+    int commit_result;           /* of the last one */
+    struct checkpoint committed; /* end of the last durable commit (image, begin unused) */
+
+    pthread_mutex_t checkpoint_lock; /* superblock, images, snapshots */
+    struct superblock superblock;
+    struct store_snapshot *open_snapshots;
+
+    pthread_t worker;
+    bool worker_runs;
+    pthread_mutex_t worker_lock;
+    pthread_cond_t worker_wake;
+    bool worker_stop;
+    _Atomic bool worker_wanted; /* set by whoever sees work, cleared by the worker; a hint */
+
+    _Atomic uint64_t commits, checkpoints, reads_memory, reads_device; /* statistics; relaxed */
+};
+
+struct store_io { /* a device read of one record; buffer of READ_BUFFER_BYTES or malloc'ed */
+    struct device_io io;
+    struct store_session *session;
+    struct store_read *read;
+    uint8_t *buffer, *large; /* large: NULL or what a record beyond the buffer needed */
+    uint64_t address;        /* of the record */
+    struct store_io *next;   /* free list */
+};
+
+struct change;
+
+struct store_session {
+    struct store *store;
+    struct epoch_slot *slot;
+    struct device_queue *queue;
+    struct store_io ios[SESSION_READS];
+    struct store_io *free_ios;
+    struct store_read *waiting_first, *waiting_last; /* no io free yet */
+    unsigned pending;                                /* reads not done */
+
+    struct change *changes; /* of the open unit */
+    unsigned change_count, change_room;
+    uint8_t *keys;
+    uint32_t keys_len, keys_room;
+    uint64_t unit_bytes;
+    bool unit_open;
+    uint64_t seed; /* for back-off */
+};
+
+struct store_snapshot {
+    struct store *store;
+    uint64_t id;
+    struct checkpoint at;
+    const void *image;
+    uint64_t image_len;
+    struct store_snapshot *next; /* of the open ones; under checkpoint_lock */
+};
+
+/* read.c: finds the newest record for the key from `address` down, at device depth, for the units. */
+int read_from(struct store_session *session, struct store_read *read, uint64_t address);
+
+/* recover.c */
+int recover(struct store *store, struct store_opened *opened);
+
+/* commit.c */
+void store_wake_worker(struct store *store);
+int store_worker_start(struct store *store);
+void store_worker_stop(struct store *store);
+static inline void store_hint_worker(struct store *store)
+{
+    if (hlog_wants_maintenance(&store->log))
+        store_wake_worker(store);
+}
+
+/* snapshot.c: writes a checkpoint; *ret_at says what. checkpoint_lock held. */
+int checkpoint_write(struct store *store, struct checkpoint *ret_at);
+void image_name(char name[DEVICE_NAME_MAX + 1], uint64_t image);
+/* Opens and checks an index image; device_unmap() it. */
+int image_map(struct store *store, uint64_t image, const void **ret_bytes, uint64_t *ret_len, const char **ret_why);
+
+#endif

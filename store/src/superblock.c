@@ -1,0 +1,177 @@
+// SPDX-License-Identifier: MIT
+#include "superblock.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <xxhash.h>
+
+/* On disk: this, then snapshot_count entries; padded with zeros to blocks. */
+struct disk_superblock {
+    uint64_t magic;
+    uint32_t format;
+    uint32_t bytes;    /* of header and entries */
+    uint64_t checksum; /* XXH3-64 of `bytes` bytes, this field zero */
+    uint64_t sequence, store_id, segment_bytes;
+    uint64_t incarnation, incarnation_begin;
+    uint64_t next_image, next_snapshot;
+    struct checkpoint checkpoint;
+    uint32_t snapshot_count;
+    uint32_t reserved[5];
+};
+static_assert(sizeof(struct checkpoint) == 40 && sizeof(struct disk_superblock) == 144, "superblock layout");
+static_assert(sizeof(struct snapshot_entry) == 312, "snapshot entry layout");
+
+#define BYTES_MAX (sizeof(struct disk_superblock) + SUPERBLOCK_SNAPSHOTS_MAX * sizeof(struct snapshot_entry))
+
+static const char *const names[2] = {"superblock.0", "superblock.1"};
+
+static uint64_t checksum(struct disk_superblock *d, uint32_t bytes)
+{
+    uint64_t kept = d->checksum;
+
+    d->checksum = 0;
+    uint64_t sum = XXH3_64bits(d, bytes);
+    d->checksum = kept;
+    return sum;
+}
+
+static uint32_t whole_blocks(uint64_t bytes)
+{
+    return (uint32_t)((bytes + DEVICE_BLOCK_BYTES - 1) / DEVICE_BLOCK_BYTES * DEVICE_BLOCK_BYTES);
+}
+
+/* One transfer of a whole file. */
+static int transfer(struct device *device, enum device_op op, int file, void *buf, uint32_t len)
+{
+    struct device_queue *queue;
+    int rc = device_queue_open(device, 1, &queue);
+    if (rc < 0)
+        return rc;
+    int64_t moved = device_transfer(queue, op, file, 0, buf, len);
+    device_queue_close(queue);
+    if (moved < 0)
+        return (int)moved;
+    return moved == len ? 0 : -EUCLEAN;
+}
+
+static int decode(struct disk_superblock *d, uint32_t len, struct superblock *sb, char *message, size_t message_len)
+{
+    if (d->magic != SUPERBLOCK_MAGIC)
+        return -EUCLEAN;
+    if (d->format != SUPERBLOCK_FORMAT) {
+        snprintf(message, message_len, "store format %u, this program reads %u; use a fasterfs of that version",
+                 d->format, SUPERBLOCK_FORMAT);
+        return -EPROTONOSUPPORT;
+    }
+    if (d->bytes > len || d->snapshot_count > SUPERBLOCK_SNAPSHOTS_MAX ||
+        d->bytes != sizeof *d + d->snapshot_count * sizeof(struct snapshot_entry) || checksum(d, d->bytes) != d->checksum)
+        return -EUCLEAN;
+    uint64_t segment = d->segment_bytes;
+    if (segment < (1u << 20) || segment > (1u << 30) || (segment & (segment - 1)))
+        return -EUCLEAN;
+    *sb = (struct superblock){.sequence = d->sequence,
+                              .store_id = d->store_id,
+                              .segment_bytes = segment,
+                              .incarnation = d->incarnation,
+                              .incarnation_begin = d->incarnation_begin,
+                              .next_image = d->next_image,
+                              .next_snapshot = d->next_snapshot,
+                              .checkpoint = d->checkpoint,
+                              .snapshot_count = d->snapshot_count};
+    sb->snapshots = malloc((d->snapshot_count + 1) * sizeof *sb->snapshots);
+    if (!sb->snapshots)
+        return -ENOMEM;
+    memcpy(sb->snapshots, d + 1, d->snapshot_count * sizeof *sb->snapshots);
+    for (uint32_t i = 0; i < sb->snapshot_count; i++)
+        sb->snapshots[i].label[STORE_LABEL_MAX] = 0;
+    return 0;
+}
+
+static int read_one(struct device *device, const char *name, struct superblock *sb, char *message, size_t message_len)
+{
+    int file = device_file_open(device, name, 0);
+    if (file < 0)
+        return file;
+    int64_t size = device_file_size(device, file);
+    int rc = (int)size;
+    if (size >= DEVICE_BLOCK_BYTES && size <= whole_blocks(BYTES_MAX) && size % DEVICE_BLOCK_BYTES == 0) {
+        void *buf = aligned_alloc(DEVICE_BLOCK_BYTES, (size_t)size);
+        rc = buf ? transfer(device, DEVICE_READ, file, buf, (uint32_t)size) : -ENOMEM;
+        if (rc == 0)
+            rc = decode(buf, (uint32_t)size, sb, message, message_len);
+        free(buf);
+    } else if (size >= 0) {
+        rc = -EUCLEAN;
+    }
+    device_file_close(device, file);
+    return rc;
+}
+
+int superblock_read(struct device *device, struct superblock *ret_sb, char *message, size_t message_len)
+{
+    struct superblock sb[2] = {{0}, {0}};
+    int rc[2];
+
+    message[0] = 0;
+    for (int i = 0; i < 2; i++)
+        rc[i] = read_one(device, names[i], &sb[i], message, message_len);
+    if (rc[0] == 0 || rc[1] == 0) {
+        int newer = rc[1] == 0 && (rc[0] < 0 || sb[1].sequence > sb[0].sequence);
+        superblock_fini(&sb[!newer]);
+        *ret_sb = sb[newer];
+        return 0;
+    }
+    if (rc[0] == -ENOENT && rc[1] == -ENOENT)
+        return -ENOENT;
+    int first = rc[0] == -ENOENT || rc[1] == -EPROTONOSUPPORT ? rc[1] : rc[0];
+    if (first == -EUCLEAN)
+        snprintf(message, message_len, "both copies of the superblock are damaged or cut short; restore the "
+                                       "files superblock.0 and superblock.1 from a backup");
+    return first;
+}
+
+int superblock_write(struct device *device, struct superblock *sb)
+{
+    uint64_t bytes = sizeof(struct disk_superblock) + sb->snapshot_count * sizeof(struct snapshot_entry);
+    uint32_t len = whole_blocks(bytes);
+    struct disk_superblock *d = aligned_alloc(DEVICE_BLOCK_BYTES, len);
+    if (!d)
+        return -ENOMEM;
+    memset(d, 0, len);
+    *d = (struct disk_superblock){.magic = SUPERBLOCK_MAGIC,
+                                  .format = SUPERBLOCK_FORMAT,
+                                  .bytes = (uint32_t)bytes,
+                                  .sequence = ++sb->sequence,
+                                  .store_id = sb->store_id,
+                                  .segment_bytes = sb->segment_bytes,
+                                  .incarnation = sb->incarnation,
+                                  .incarnation_begin = sb->incarnation_begin,
+                                  .next_image = sb->next_image,
+                                  .next_snapshot = sb->next_snapshot,
+                                  .checkpoint = sb->checkpoint,
+                                  .snapshot_count = sb->snapshot_count};
+    if (sb->snapshot_count > 0)
+        memcpy(d + 1, sb->snapshots, sb->snapshot_count * sizeof *sb->snapshots);
+    d->checksum = checksum(d, (uint32_t)bytes);
+    int file = device_file_open(device, names[sb->sequence % 2], DEVICE_FILE_CREATE | DEVICE_FILE_TRUNCATE);
+    int rc = file;
+    if (file >= 0) {
+        rc = transfer(device, DEVICE_WRITE, file, d, len);
+        if (rc == 0)
+            rc = device_file_sync(device, file);
+        device_file_close(device, file);
+        if (rc == 0)
+            rc = device_sync_names(device);
+    }
+    free(d);
+    return rc;
+}
+
+void superblock_fini(struct superblock *sb)
+{
+    free(sb->snapshots);
+    sb->snapshots = NULL;
+}

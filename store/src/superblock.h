@@ -1,0 +1,57 @@
+// SPDX-License-Identifier: MIT
+/*
+ * superblock: what a store needs to know before it can read its log. Two files, `superblock.0` and
+ * `superblock.1`, each whole and checksummed (format in store/SPEC.md).
+ *
+ * Invariants:
+ *   1. The sound one with the higher sequence number counts. A write goes to the other file and is
+ *      synced, names too, before the call returns: a torn write leaves the old one.
+ *   2. Whatever a superblock names (an index image, a position of the log) is durable before it is
+ *      written.
+ *
+ * Threads: one at a time (the store's checkpoint_lock).
+ */
+#ifndef STORE_SUPERBLOCK_H
+#define STORE_SUPERBLOCK_H
+
+#include <store/store.h>
+
+#define SUPERBLOCK_MAGIC UINT64_C(0x53465245545341f6)
+#define SUPERBLOCK_FORMAT 1u
+#define SUPERBLOCK_SNAPSHOTS_MAX 4096u
+
+/* A moment of the store: the end of a commit, and the index as it was at or after it. */
+struct checkpoint {
+    uint64_t image;   /* number of the index image `index.<16 hex digits>`; 0: none, the index is empty */
+    uint64_t address; /* end of the commit: replay starts here */
+    uint64_t version; /* of the commit */
+    uint64_t chain;   /* of the commit */
+    uint64_t begin;   /* lowest log address it needs */
+};
+
+struct snapshot_entry {
+    uint64_t id, time_ns;
+    struct checkpoint at;
+    char label[STORE_LABEL_MAX + 1];
+};
+
+struct superblock {
+    uint64_t sequence;
+    uint64_t store_id;
+    uint64_t segment_bytes;
+    uint64_t incarnation;       /* counts opens for writing */
+    uint64_t incarnation_begin; /* tail at this open: commits of older ones beyond it are left-overs */
+    uint64_t next_image, next_snapshot;
+    struct checkpoint checkpoint;
+    uint32_t snapshot_count;
+    struct snapshot_entry *snapshots; /* by age; malloc'ed */
+};
+
+/* Reads the newer sound superblock. -ENOENT: neither file is there; -EPROTONOSUPPORT, -EUCLEAN with a
+ * message; -errno of the device. superblock_fini() frees. */
+int superblock_read(struct device *device, struct superblock *ret_sb, char *message, size_t message_len);
+/* Writes it with the next sequence number. On failure *sb is as before but for the number. */
+int superblock_write(struct device *device, struct superblock *sb);
+void superblock_fini(struct superblock *sb);
+
+#endif

@@ -1,0 +1,854 @@
+// SPDX-License-Identifier: MIT
+/*
+ * ceiling: fs.h on tables in memory, with no store: what the kernel, libfuse and the adapter allow.
+ * A benchmark's yardstick, and what the adapter is tested with. Nothing survives it; no snapshots.
+ *
+ * Invariants:
+ *   1. `tree` (read-write lock) guards names, directories, reference counts and the inode table; a
+ *      stripe of `contents` guards attributes and data of an inode. Order: tree, then contents.
+ *   2. An inode is freed when it has neither names nor references.
+ *   3. The entries of a directory are sorted by cookie, as new ones go to the end; a removed one keeps
+ *      its place until more than half are removed.
+ */
+#include <errno.h>
+#include <fs/fs.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum {
+    STRIPES = 1024,
+    CHUNK_BYTES = 65536,
+    SLAB_INODES = 4096,
+    SLABS_MAX = 1 << 16,
+    NAME_BUCKETS = 1 << 20,
+};
+#define CEILING_SIZE_MAX ((uint64_t)64 << 30)
+
+struct name {
+    struct name *next; /* in the bucket */
+    uint64_t parent, ino, cookie;
+    uint32_t hash;
+    uint16_t len;
+    char bytes[]; /* NUL-terminated */
+};
+
+struct inode {
+    struct fs_attr attr;
+    uint64_t refs;
+    bool used;
+    union {
+        struct {
+            uint64_t parent, next_cookie;
+            struct name **names; /* NULL: removed */
+            uint64_t *cookies;
+            size_t count, capacity, live;
+        } dir;
+        struct {
+            char **chunks; /* NULL: a hole */
+            size_t count;
+            size_t first_bytes; /* capacity of chunk 0 */
+        } file;
+        char *target;
+    };
+};
+
+struct fs {
+    pthread_rwlock_t tree;
+    pthread_mutex_t contents[STRIPES];
+    struct inode *slabs[SLABS_MAX];
+    uint64_t next_ino, inodes;
+    struct name **names;
+};
+
+struct fs_session {
+    struct fs *fs;
+};
+
+/* ---- tables -------------------------------------------------------------------------------------- */
+
+static struct inode *inode_get(struct fs *fs, uint64_t ino)
+{
+    if (ino >= fs->next_ino)
+        return NULL;
+    struct inode *inode = &fs->slabs[ino / SLAB_INODES][ino % SLAB_INODES];
+    return inode->used ? inode : NULL;
+}
+
+/* Of a name that was found: it is there. */
+static struct inode *inode_of(struct fs *fs, const struct name *name)
+{
+    struct inode *inode = inode_get(fs, name->ino);
+    if (!inode)
+        abort();
+    return inode;
+}
+
+static pthread_mutex_t *contents_of(struct fs *fs, uint64_t ino)
+{
+    return &fs->contents[ino % STRIPES];
+}
+
+static void now(struct timespec *ret)
+{
+    clock_gettime(CLOCK_REALTIME, ret);
+}
+
+static uint32_t name_hash(uint64_t parent, const char *bytes, size_t len)
+{
+    uint64_t h = parent * 0x9e3779b97f4a7c15u;
+    for (size_t i = 0; i < len; i++)
+        h = (h ^ (unsigned char)bytes[i]) * 0x100000001b3u;
+    return (uint32_t)(h ^ h >> 32);
+}
+
+static struct name **name_find(struct fs *fs, uint64_t parent, const char *bytes)
+{
+    size_t len = strlen(bytes);
+    uint32_t hash = name_hash(parent, bytes, len);
+    struct name **at = &fs->names[hash % NAME_BUCKETS];
+    while (*at && !((*at)->hash == hash && (*at)->parent == parent && (*at)->len == len &&
+                    memcmp((*at)->bytes, bytes, len) == 0))
+        at = &(*at)->next;
+    return at;
+}
+
+static struct inode *dir_get(struct fs *fs, uint64_t ino, int *ret_rc)
+{
+    struct inode *dir = inode_get(fs, ino);
+    *ret_rc = !dir ? -ENOENT : S_ISDIR(dir->attr.mode) ? 0 : -ENOTDIR;
+    return *ret_rc ? NULL : dir;
+}
+
+static void touch_dir(struct inode *dir)
+{
+    now(&dir->attr.mtime);
+    dir->attr.ctime = dir->attr.mtime;
+}
+
+static struct inode *inode_new(struct fs *fs, mode_t mode, uid_t uid, gid_t gid)
+{
+    uint64_t ino = fs->next_ino;
+    if (ino / SLAB_INODES >= SLABS_MAX)
+        return NULL;
+    struct inode **slab = &fs->slabs[ino / SLAB_INODES];
+    if (!*slab && !(*slab = calloc(SLAB_INODES, sizeof(**slab))))
+        return NULL;
+    fs->next_ino++;
+    fs->inodes++;
+    struct inode *inode = &(*slab)[ino % SLAB_INODES];
+    inode->used = true;
+    inode->attr = (struct fs_attr){.ino = ino, .generation = 1, .mode = mode, .nlink = 1, .uid = uid, .gid = gid};
+    now(&inode->attr.mtime);
+    inode->attr.atime = inode->attr.ctime = inode->attr.btime = inode->attr.mtime;
+    if (S_ISDIR(mode)) {
+        inode->attr.nlink = 2;
+        inode->dir.next_cookie = 3;
+    }
+    return inode;
+}
+
+static void inode_free_if_gone(struct fs *fs, struct inode *inode)
+{
+    if (inode->attr.nlink || inode->refs)
+        return;
+    if (S_ISDIR(inode->attr.mode)) {
+        free(inode->dir.names);
+        free(inode->dir.cookies);
+    } else if (S_ISREG(inode->attr.mode)) {
+        for (size_t i = 0; i < inode->file.count; i++)
+            free(inode->file.chunks[i]);
+        free(inode->file.chunks);
+    } else if (S_ISLNK(inode->attr.mode)) {
+        free(inode->target);
+    }
+    memset(inode, 0, sizeof(*inode));
+    fs->inodes--;
+}
+
+static bool dir_room(struct inode *dir)
+{
+    if (dir->dir.count < dir->dir.capacity)
+        return true;
+    size_t capacity = dir->dir.capacity ? dir->dir.capacity * 2 : 8;
+    struct name **names = realloc(dir->dir.names, capacity * sizeof(*names));
+    if (names)
+        dir->dir.names = names;
+    uint64_t *cookies = realloc(dir->dir.cookies, capacity * sizeof(*cookies));
+    if (cookies)
+        dir->dir.cookies = cookies;
+    if (!names || !cookies)
+        return false;
+    dir->dir.capacity = capacity;
+    return true;
+}
+
+/* Index of the first entry with a cookie above `cookie`. */
+static size_t dir_after(const struct inode *dir, uint64_t cookie)
+{
+    size_t low = 0, high = dir->dir.count;
+    while (low < high) {
+        size_t mid = (low + high) / 2;
+        if (dir->dir.cookies[mid] <= cookie)
+            low = mid + 1;
+        else
+            high = mid;
+    }
+    return low;
+}
+
+static int name_add(struct fs *fs, struct inode *dir, const char *bytes, uint64_t ino)
+{
+    size_t len = strlen(bytes);
+    struct name *name = malloc(sizeof(*name) + len + 1);
+    if (!name || !dir_room(dir)) {
+        free(name);
+        return -ENOMEM;
+    }
+    name->parent = dir->attr.ino;
+    name->ino = ino;
+    name->hash = name_hash(name->parent, bytes, len);
+    name->len = (uint16_t)len;
+    memcpy(name->bytes, bytes, len + 1);
+    name->cookie = dir->dir.next_cookie++;
+    struct name **bucket = &fs->names[name->hash % NAME_BUCKETS];
+    name->next = *bucket;
+    *bucket = name;
+    dir->dir.names[dir->dir.count] = name;
+    dir->dir.cookies[dir->dir.count++] = name->cookie;
+    dir->dir.live++;
+    touch_dir(dir);
+    return 0;
+}
+
+static void name_remove(struct inode *dir, struct name **at)
+{
+    struct name *name = *at;
+    *at = name->next;
+    size_t i = dir_after(dir, name->cookie - 1);
+    dir->dir.names[i] = NULL;
+    dir->dir.live--;
+    free(name);
+    if (dir->dir.count > 16 && dir->dir.live < dir->dir.count / 2) {
+        size_t to = 0;
+        for (size_t from = 0; from < dir->dir.count; from++)
+            if (dir->dir.names[from]) {
+                dir->dir.names[to] = dir->dir.names[from];
+                dir->dir.cookies[to++] = dir->dir.cookies[from];
+            }
+        dir->dir.count = to;
+    }
+    touch_dir(dir);
+}
+
+/* ---- open and close ------------------------------------------------------------------------------ */
+
+int fs_open(struct device *device, const struct fs_options *options, struct fs **ret_fs,
+            struct store_opened *ret_opened)
+{
+    (void)device;
+    (void)ret_opened;
+    struct fs *fs = calloc(1, sizeof(*fs));
+    if (!fs || !(fs->names = calloc(NAME_BUCKETS, sizeof(*fs->names)))) {
+        free(fs);
+        return -ENOMEM;
+    }
+    pthread_rwlock_init(&fs->tree, NULL);
+    for (unsigned i = 0; i < STRIPES; i++)
+        pthread_mutex_init(&fs->contents[i], NULL);
+    fs->next_ino = FS_INO_ROOT;
+    struct inode *root = inode_new(fs, S_IFDIR | 0755, options->root_uid, options->root_gid);
+    if (!root)
+        return -ENOMEM;
+    root->refs = 1;
+    root->dir.parent = FS_INO_ROOT;
+    *ret_fs = fs;
+    return 0;
+}
+
+int fs_close(struct fs *fs)
+{
+    for (uint64_t i = 0; i < NAME_BUCKETS; i++)
+        while (fs->names[i]) {
+            struct name *name = fs->names[i];
+            fs->names[i] = name->next;
+            free(name);
+        }
+    for (uint64_t ino = FS_INO_ROOT; ino < fs->next_ino; ino++) {
+        struct inode *inode = inode_get(fs, ino);
+        if (inode) {
+            inode->attr.nlink = 0;
+            inode->refs = 0;
+            inode_free_if_gone(fs, inode);
+        }
+    }
+    for (unsigned i = 0; i < SLABS_MAX; i++)
+        free(fs->slabs[i]);
+    free(fs->names);
+    free(fs);
+    return 0;
+}
+
+int fs_session_open(struct fs *fs, struct fs_session **ret_session)
+{
+    struct fs_session *s = malloc(sizeof(*s));
+    if (!s)
+        return -ENOMEM;
+    s->fs = fs;
+    *ret_session = s;
+    return 0;
+}
+
+void fs_session_close(struct fs_session *s)
+{
+    free(s);
+}
+
+/* ---- names --------------------------------------------------------------------------------------- */
+
+static int name_check(const char *name)
+{
+    return strlen(name) > FS_NAME_MAX ? -ENAMETOOLONG : 0;
+}
+
+int fs_lookup(struct fs_session *s, uint64_t parent, const char *name, struct fs_attr *ret_attr)
+{
+    struct fs *fs = s->fs;
+    int rc = name_check(name);
+    if (rc)
+        return rc;
+    pthread_rwlock_rdlock(&fs->tree);
+    if (dir_get(fs, parent, &rc)) {
+        struct name *found = *name_find(fs, parent, name);
+        if (!found) {
+            rc = -ENOENT;
+        } else {
+            struct inode *inode = inode_of(fs, found);
+            pthread_mutex_lock(contents_of(fs, found->ino));
+            __atomic_add_fetch(&inode->refs, 1, __ATOMIC_RELAXED); /* freed only under the write lock */
+            *ret_attr = inode->attr;
+            pthread_mutex_unlock(contents_of(fs, found->ino));
+        }
+    }
+    pthread_rwlock_unlock(&fs->tree);
+    return rc;
+}
+
+static int make(struct fs_session *s, const struct fs_cred *cred, uint64_t parent, const char *name, mode_t mode,
+                dev_t rdev, const char *target, struct fs_attr *ret_attr)
+{
+    struct fs *fs = s->fs;
+    int rc = name_check(name);
+    if (rc)
+        return rc;
+    char *copy = NULL;
+    if (target) {
+        if (strlen(target) > FS_SYMLINK_MAX)
+            return -ENAMETOOLONG;
+        if (!(copy = strdup(target)))
+            return -ENOMEM;
+    } else {
+        mode &= ~(mode_t)(cred->umask & 0777);
+    }
+    pthread_rwlock_wrlock(&fs->tree);
+    struct inode *dir = dir_get(fs, parent, &rc);
+    if (dir && !dir->attr.nlink)
+        rc = -ENOENT;
+    else if (dir && *name_find(fs, parent, name))
+        rc = -EEXIST;
+    if (rc == 0) {
+        gid_t gid = cred->gid;
+        if (dir->attr.mode & S_ISGID) {
+            gid = dir->attr.gid;
+            if (S_ISDIR(mode))
+                mode |= S_ISGID;
+        }
+        struct inode *inode = inode_new(fs, mode, cred->uid, gid);
+        if (!inode || name_add(fs, dir, name, inode->attr.ino) < 0) {
+            rc = -ENOMEM;
+        } else {
+            inode->attr.rdev = rdev;
+            inode->refs = 1;
+            if (copy) {
+                inode->target = copy;
+                inode->attr.size = strlen(copy);
+                copy = NULL;
+            }
+            if (S_ISDIR(mode)) {
+                inode->dir.parent = parent;
+                dir->attr.nlink++;
+            }
+            *ret_attr = inode->attr;
+        }
+    }
+    pthread_rwlock_unlock(&fs->tree);
+    free(copy);
+    return rc;
+}
+
+int fs_mknod(struct fs_session *s, const struct fs_cred *cred, uint64_t parent, const char *name, mode_t mode,
+             dev_t rdev, struct fs_attr *ret_attr)
+{
+    return make(s, cred, parent, name, mode, rdev, NULL, ret_attr);
+}
+
+int fs_mkdir(struct fs_session *s, const struct fs_cred *cred, uint64_t parent, const char *name, mode_t mode,
+             struct fs_attr *ret_attr)
+{
+    return make(s, cred, parent, name, S_IFDIR | (mode & 07777), 0, NULL, ret_attr);
+}
+
+int fs_symlink(struct fs_session *s, const struct fs_cred *cred, uint64_t parent, const char *name, const char *target,
+               struct fs_attr *ret_attr)
+{
+    return make(s, cred, parent, name, S_IFLNK | 0777, 0, target, ret_attr);
+}
+
+int fs_link(struct fs_session *s, uint64_t ino, uint64_t parent, const char *name, struct fs_attr *ret_attr)
+{
+    struct fs *fs = s->fs;
+    int rc = name_check(name);
+    if (rc)
+        return rc;
+    pthread_rwlock_wrlock(&fs->tree);
+    struct inode *dir = dir_get(fs, parent, &rc);
+    struct inode *inode = inode_get(fs, ino);
+    if (!dir)
+        ;
+    else if (!inode || !inode->attr.nlink || !dir->attr.nlink)
+        rc = -ENOENT;
+    else if (S_ISDIR(inode->attr.mode))
+        rc = -EPERM;
+    else if (inode->attr.nlink >= FS_LINK_MAX)
+        rc = -EMLINK;
+    else if (*name_find(fs, parent, name))
+        rc = -EEXIST;
+    else if ((rc = name_add(fs, dir, name, ino)) == 0) {
+        inode->attr.nlink++;
+        inode->refs++;
+        now(&inode->attr.ctime);
+        *ret_attr = inode->attr;
+    }
+    pthread_rwlock_unlock(&fs->tree);
+    return rc;
+}
+
+/* Takes the last or one of several names off `inode`. */
+static void unlinked(struct fs *fs, struct inode *dir, struct inode *inode)
+{
+    if (S_ISDIR(inode->attr.mode)) {
+        inode->attr.nlink = 0;
+        dir->attr.nlink--;
+    } else {
+        inode->attr.nlink--;
+    }
+    now(&inode->attr.ctime);
+    inode_free_if_gone(fs, inode);
+}
+
+static int remove_name(struct fs_session *s, uint64_t parent, const char *name, bool want_dir)
+{
+    struct fs *fs = s->fs;
+    int rc = name_check(name);
+    if (rc)
+        return rc;
+    pthread_rwlock_wrlock(&fs->tree);
+    struct inode *dir = dir_get(fs, parent, &rc);
+    struct name **at = dir ? name_find(fs, parent, name) : NULL;
+    if (dir && !*at)
+        rc = -ENOENT;
+    if (rc == 0) {
+        struct inode *inode = inode_of(fs, *at);
+        bool is_dir = S_ISDIR(inode->attr.mode);
+        if (is_dir != want_dir) {
+            rc = want_dir ? -ENOTDIR : -EISDIR;
+        } else if (is_dir && inode->dir.live) {
+            rc = -ENOTEMPTY;
+        } else {
+            name_remove(dir, at);
+            unlinked(fs, dir, inode);
+        }
+    }
+    pthread_rwlock_unlock(&fs->tree);
+    return rc;
+}
+
+int fs_unlink(struct fs_session *s, uint64_t parent, const char *name)
+{
+    return remove_name(s, parent, name, false);
+}
+
+int fs_rmdir(struct fs_session *s, uint64_t parent, const char *name)
+{
+    return remove_name(s, parent, name, true);
+}
+
+static bool is_below(struct fs *fs, uint64_t ino, uint64_t ancestor)
+{
+    for (;;) {
+        if (ino == ancestor)
+            return true;
+        if (ino == FS_INO_ROOT)
+            return false;
+        ino = inode_get(fs, ino)->dir.parent;
+    }
+}
+
+static void moved(struct inode *inode, struct inode *from, struct inode *to)
+{
+    if (S_ISDIR(inode->attr.mode)) {
+        from->attr.nlink--;
+        to->attr.nlink++;
+        inode->dir.parent = to->attr.ino;
+    }
+    now(&inode->attr.ctime);
+}
+
+static int rename_locked(struct fs *fs, uint64_t parent, const char *name, uint64_t new_parent, const char *new_name,
+                         unsigned flags)
+{
+    int rc;
+    struct inode *from = dir_get(fs, parent, &rc);
+    if (!from)
+        return rc;
+    struct inode *to = dir_get(fs, new_parent, &rc);
+    if (!to)
+        return rc;
+    struct name *source = *name_find(fs, parent, name);
+    struct name *target = *name_find(fs, new_parent, new_name);
+    if (!source || !to->attr.nlink || ((flags & RENAME_EXCHANGE) && !target))
+        return -ENOENT;
+    if ((flags & RENAME_NOREPLACE) && target)
+        return -EEXIST;
+    struct inode *inode = inode_of(fs, source);
+    struct inode *old = target ? inode_of(fs, target) : NULL;
+    if (inode == old)
+        return 0;
+    bool is_dir = S_ISDIR(inode->attr.mode);
+    if (is_dir && is_below(fs, new_parent, inode->attr.ino))
+        return -EINVAL;
+    if (flags & RENAME_EXCHANGE) {
+        if (S_ISDIR(old->attr.mode) && is_below(fs, parent, old->attr.ino))
+            return -EINVAL;
+        source->ino = old->attr.ino;
+        target->ino = inode->attr.ino;
+        moved(inode, from, to);
+        moved(old, to, from);
+        touch_dir(from);
+        touch_dir(to);
+        return 0;
+    }
+    if (old) {
+        if (is_dir && !S_ISDIR(old->attr.mode))
+            return -ENOTDIR;
+        if (!is_dir && S_ISDIR(old->attr.mode))
+            return -EISDIR;
+        if (S_ISDIR(old->attr.mode) && old->dir.live)
+            return -ENOTEMPTY;
+        target->ino = inode->attr.ino;
+        touch_dir(to);
+        unlinked(fs, to, old);
+    } else if ((rc = name_add(fs, to, new_name, inode->attr.ino)) < 0) {
+        return rc;
+    }
+    name_remove(from, name_find(fs, parent, name));
+    moved(inode, from, to);
+    return 0;
+}
+
+int fs_rename(struct fs_session *s, uint64_t parent, const char *name, uint64_t new_parent, const char *new_name,
+              unsigned flags)
+{
+    int rc = name_check(name) | name_check(new_name);
+    if (rc)
+        return rc;
+    if (flags & ~(unsigned)(RENAME_NOREPLACE | RENAME_EXCHANGE))
+        return -EINVAL;
+    pthread_rwlock_wrlock(&s->fs->tree);
+    rc = rename_locked(s->fs, parent, name, new_parent, new_name, flags);
+    pthread_rwlock_unlock(&s->fs->tree);
+    return rc;
+}
+
+int fs_readlink(struct fs_session *s, uint64_t ino, char *buf, size_t len)
+{
+    int rc = -EINVAL;
+    pthread_rwlock_rdlock(&s->fs->tree);
+    struct inode *inode = inode_get(s->fs, ino);
+    if (!inode) {
+        rc = -ENOENT;
+    } else if (S_ISLNK(inode->attr.mode)) {
+        rc = (int)inode->attr.size;
+        memcpy(buf, inode->target, (size_t)rc < len ? (size_t)rc : len);
+    }
+    pthread_rwlock_unlock(&s->fs->tree);
+    return rc;
+}
+
+int fs_readdir(struct fs_session *s, uint64_t ino, uint64_t cookie, bool with_attr, fs_fill fill, void *ctx)
+{
+    struct fs *fs = s->fs;
+    int rc;
+    pthread_rwlock_rdlock(&fs->tree);
+    struct inode *dir = dir_get(fs, ino, &rc);
+    if (!dir)
+        goto out;
+    if (cookie < 1 &&
+        fill(ctx, &(struct fs_dirent){.name = ".", .name_len = 1, .ino = ino, .type = S_IFDIR, .cookie = 1}))
+        goto out;
+    if (cookie < 2 && fill(ctx, &(struct fs_dirent){
+                                    .name = "..", .name_len = 2, .ino = dir->dir.parent, .type = S_IFDIR, .cookie = 2}))
+        goto out;
+    for (size_t i = dir_after(dir, cookie); i < dir->dir.count; i++) {
+        const struct name *name = dir->dir.names[i];
+        if (!name)
+            continue;
+        struct inode *inode = inode_of(fs, name);
+        struct fs_dirent entry = {
+            .name = name->bytes,
+            .name_len = name->len,
+            .ino = name->ino,
+            .type = inode->attr.mode & S_IFMT,
+            .cookie = name->cookie,
+        };
+        if (with_attr) {
+            pthread_mutex_lock(contents_of(fs, name->ino));
+            struct fs_attr attr = inode->attr;
+            pthread_mutex_unlock(contents_of(fs, name->ino));
+            entry.attr = &attr;
+            if (fill(ctx, &entry))
+                break;
+            __atomic_add_fetch(&inode->refs, 1, __ATOMIC_RELAXED);
+        } else if (fill(ctx, &entry)) {
+            break;
+        }
+    }
+out:
+    pthread_rwlock_unlock(&fs->tree);
+    return rc;
+}
+
+/* ---- data ---------------------------------------------------------------------------------------- */
+
+static bool chunk_room(struct inode *inode, size_t index, size_t bytes)
+{
+    if (index >= inode->file.count) {
+        size_t count = inode->file.count * 2 > index + 1 ? inode->file.count * 2 : index + 1;
+        char **chunks = realloc(inode->file.chunks, count * sizeof(*chunks));
+        if (!chunks)
+            return false;
+        memset(chunks + inode->file.count, 0, (count - inode->file.count) * sizeof(*chunks));
+        inode->file.chunks = chunks;
+        inode->file.count = count;
+    }
+    char **chunk = &inode->file.chunks[index];
+    if (index == 0) {
+        if (*chunk && inode->file.first_bytes >= bytes)
+            return true;
+        size_t had = *chunk ? inode->file.first_bytes : 0, size = had ? had : 4096;
+        while (size < bytes)
+            size *= 2;
+        char *grown = realloc(*chunk, size);
+        if (!grown)
+            return false;
+        memset(grown + had, 0, size - had);
+        *chunk = grown;
+        inode->file.first_bytes = size;
+        inode->attr.blocks += (size - had) / 512;
+        return true;
+    }
+    if (!*chunk) {
+        if (!(*chunk = calloc(1, CHUNK_BYTES)))
+            return false;
+        inode->attr.blocks += CHUNK_BYTES / 512;
+    }
+    return true;
+}
+
+/* Bytes beyond `size` are zero or absent: growing again shows zeros. */
+static void cut(struct inode *inode, uint64_t size)
+{
+    for (size_t i = 0; i < inode->file.count; i++) {
+        uint64_t start = (uint64_t)i * CHUNK_BYTES;
+        char *chunk = inode->file.chunks[i];
+        size_t bytes = i == 0 ? inode->file.first_bytes : CHUNK_BYTES;
+        if (!chunk || start + bytes <= size)
+            continue;
+        if (start >= size) {
+            free(chunk);
+            inode->file.chunks[i] = NULL;
+            inode->attr.blocks -= bytes / 512;
+            if (i == 0)
+                inode->file.first_bytes = 0;
+        } else {
+            memset(chunk + (size - start), 0, bytes - (size - start));
+        }
+    }
+}
+
+static struct inode *lock_file(struct fs *fs, uint64_t ino, int *ret_rc)
+{
+    pthread_rwlock_rdlock(&fs->tree);
+    struct inode *inode = inode_get(fs, ino);
+    *ret_rc = !inode ? -ENOENT : S_ISDIR(inode->attr.mode) ? -EISDIR : S_ISREG(inode->attr.mode) ? 0 : -EINVAL;
+    if (*ret_rc) {
+        pthread_rwlock_unlock(&fs->tree);
+        return NULL;
+    }
+    pthread_mutex_lock(contents_of(fs, ino));
+    return inode;
+}
+
+static void unlock_file(struct fs *fs, uint64_t ino)
+{
+    pthread_mutex_unlock(contents_of(fs, ino));
+    pthread_rwlock_unlock(&fs->tree);
+}
+
+ssize_t fs_read(struct fs_session *s, uint64_t ino, void *buf, size_t len, uint64_t offset)
+{
+    int rc;
+    struct inode *inode = lock_file(s->fs, ino, &rc);
+    if (!inode)
+        return rc;
+    if (offset >= inode->attr.size)
+        len = 0;
+    else if (len > inode->attr.size - offset)
+        len = inode->attr.size - offset;
+    for (size_t done = 0; done < len;) {
+        size_t index = (offset + done) / CHUNK_BYTES, at = (offset + done) % CHUNK_BYTES;
+        size_t n = CHUNK_BYTES - at < len - done ? CHUNK_BYTES - at : len - done;
+        const char *chunk = index < inode->file.count ? inode->file.chunks[index] : NULL;
+        size_t have = index == 0 ? inode->file.first_bytes : CHUNK_BYTES;
+        have = chunk && at < have ? have - at : 0;
+        if (have > n)
+            have = n;
+        if (have)
+            memcpy((char *)buf + done, chunk + at, have);
+        memset((char *)buf + done + have, 0, n - have);
+        done += n;
+    }
+    unlock_file(s->fs, ino);
+    return (ssize_t)len;
+}
+
+ssize_t fs_write(struct fs_session *s, uint64_t ino, const void *buf, size_t len, uint64_t offset, unsigned flags)
+{
+    if (offset + len > CEILING_SIZE_MAX)
+        return -EFBIG;
+    int rc;
+    struct inode *inode = lock_file(s->fs, ino, &rc);
+    if (!inode)
+        return rc;
+    for (size_t done = 0; done < len && rc == 0;) {
+        size_t index = (offset + done) / CHUNK_BYTES, at = (offset + done) % CHUNK_BYTES;
+        size_t n = CHUNK_BYTES - at < len - done ? CHUNK_BYTES - at : len - done;
+        if (!chunk_room(inode, index, at + n))
+            rc = -ENOSPC;
+        else
+            memcpy(inode->file.chunks[index] + at, (const char *)buf + done, n);
+        done += n;
+    }
+    if (rc == 0) {
+        if (offset + len > inode->attr.size)
+            inode->attr.size = offset + len;
+        if (flags & FS_KILL_PRIV)
+            inode->attr.mode &= ~(mode_t)S_ISUID;
+        now(&inode->attr.mtime);
+        inode->attr.ctime = inode->attr.mtime;
+    }
+    unlock_file(s->fs, ino);
+    return rc ? rc : (ssize_t)len;
+}
+
+/* ---- inodes -------------------------------------------------------------------------------------- */
+
+int fs_getattr(struct fs_session *s, uint64_t ino, struct fs_attr *ret_attr)
+{
+    struct fs *fs = s->fs;
+    pthread_rwlock_rdlock(&fs->tree);
+    struct inode *inode = inode_get(fs, ino);
+    if (inode) {
+        pthread_mutex_lock(contents_of(fs, ino));
+        *ret_attr = inode->attr;
+        pthread_mutex_unlock(contents_of(fs, ino));
+    }
+    pthread_rwlock_unlock(&fs->tree);
+    return inode ? 0 : -ENOENT;
+}
+
+int fs_setattr(struct fs_session *s, uint64_t ino, const struct fs_attr *attr, unsigned set, struct fs_attr *ret_attr)
+{
+    struct fs *fs = s->fs;
+    int rc = 0;
+    pthread_rwlock_wrlock(&fs->tree);
+    struct inode *inode = inode_get(fs, ino);
+    if (!inode) {
+        rc = -ENOENT;
+    } else if ((set & FS_SET_SIZE) && !S_ISREG(inode->attr.mode)) {
+        rc = S_ISDIR(inode->attr.mode) ? -EISDIR : -EINVAL;
+    } else if ((set & FS_SET_SIZE) && attr->size > CEILING_SIZE_MAX) {
+        rc = -EFBIG;
+    } else {
+        struct fs_attr *a = &inode->attr;
+        now(&a->ctime);
+        if (set & FS_SET_MODE)
+            a->mode = (a->mode & S_IFMT) | (attr->mode & 07777);
+        if (set & FS_SET_UID)
+            a->uid = attr->uid;
+        if (set & FS_SET_GID)
+            a->gid = attr->gid;
+        if (set & FS_SET_SIZE) {
+            cut(inode, attr->size);
+            a->size = attr->size;
+            a->mtime = a->ctime;
+        }
+        if (set & FS_SET_ATIME)
+            a->atime = attr->atime;
+        if (set & FS_SET_MTIME)
+            a->mtime = attr->mtime;
+        if (set & FS_SET_ATIME_NOW)
+            a->atime = a->ctime;
+        if (set & FS_SET_MTIME_NOW)
+            a->mtime = a->ctime;
+        if (set & FS_SET_CTIME)
+            a->ctime = attr->ctime;
+        if (ret_attr)
+            *ret_attr = *a;
+    }
+    pthread_rwlock_unlock(&fs->tree);
+    return rc;
+}
+
+void fs_forget(struct fs_session *s, uint64_t ino, uint64_t count)
+{
+    struct fs *fs = s->fs;
+    if (ino == FS_INO_ROOT)
+        return;
+    pthread_rwlock_wrlock(&fs->tree);
+    struct inode *inode = inode_get(fs, ino);
+    if (!inode || inode->refs < count) {
+        fprintf(stderr, "ceiling: inode %llu: %llu references given back that it has not\n", (unsigned long long)ino,
+                (unsigned long long)count);
+        abort();
+    }
+    inode->refs -= count;
+    inode_free_if_gone(fs, inode);
+    pthread_rwlock_unlock(&fs->tree);
+}
+
+/* ---- the whole ----------------------------------------------------------------------------------- */
+
+int fs_sync(struct fs *fs)
+{
+    (void)fs;
+    return 0;
+}
+
+int fs_statfs(struct fs_session *s, struct fs_statfs *ret_statfs)
+{
+    *ret_statfs =
+        (struct fs_statfs){.total_bytes = (uint64_t)64 << 30, .free_bytes = (uint64_t)60 << 30, .files = s->fs->inodes};
+    return 0;
+}

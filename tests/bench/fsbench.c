@@ -1,0 +1,296 @@
+// SPDX-License-Identifier: MIT
+/*
+ * fsbench: what single operations cost in a directory of any filesystem: p50 and p99 in microseconds.
+ *
+ *     fsbench [--files N] [--dirs N] [--fsyncs N] [--seed N] [--json] DIR
+ *
+ * One thread, N files in D directories in random order. A first touch of every file is made before the
+ * timed rounds of `stat` and `read`, so they show what a program meets that comes back. DIR/fsbench.tmp
+ * is made and removed.
+ */
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { FILE_BYTES = 4096, PATH_BYTES = 64 };
+
+static struct {
+    unsigned files, dirs, fsyncs;
+    uint64_t seed;
+    bool json;
+} settings = {.files = 10000, .dirs = 100, .fsyncs = 200, .seed = 1};
+
+static uint64_t random_state;
+static unsigned *order;
+static double *took_us;
+static char contents[FILE_BYTES];
+static bool first_result = true;
+
+static uint64_t next_random(void)
+{
+    uint64_t z = random_state += 0x9e3779b97f4a7c15u;
+    z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9u;
+    z = (z ^ z >> 27) * 0x94d049bb133111ebu;
+    return z ^ z >> 31;
+}
+
+static void shuffle(void)
+{
+    for (unsigned i = 0; i < settings.files; i++)
+        order[i] = i;
+    for (unsigned i = settings.files - 1; i > 0; i--) {
+        unsigned j = (unsigned)(next_random() % (i + 1)), t = order[i];
+        order[i] = order[j];
+        order[j] = t;
+    }
+}
+
+static void fail(const char *what, const char *path)
+{
+    fprintf(stderr, "fsbench: %s %s: %s\n", what, path, strerror(errno));
+    exit(1);
+}
+
+static double now_us(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec * 1e6 + (double)t.tv_nsec / 1e3;
+}
+
+static void path_of(unsigned file, const char *suffix, char *ret_path)
+{
+    snprintf(ret_path, PATH_BYTES, "d%u/f%u%s", file % settings.dirs, file, suffix);
+}
+
+/* ---- operations: on the working directory, which is DIR/fsbench.tmp ------------------------------- */
+
+static void op_write_file(const char *path, int flags, bool sync)
+{
+    int fd = open(path, O_WRONLY | flags, 0644);
+    if (fd < 0)
+        fail("open", path);
+    if (write(fd, contents, FILE_BYTES) != FILE_BYTES)
+        fail("write", path);
+    if (sync && fsync(fd) < 0)
+        fail("fsync", path);
+    if (close(fd) < 0)
+        fail("close", path);
+}
+
+static void op_create(unsigned file)
+{
+    char path[PATH_BYTES];
+    path_of(file, "", path);
+    op_write_file(path, O_CREAT | O_EXCL, false);
+}
+
+static void op_stat(unsigned file)
+{
+    char path[PATH_BYTES];
+    struct stat st;
+    path_of(file, "", path);
+    if (stat(path, &st) < 0)
+        fail("stat", path);
+}
+
+static void op_miss(unsigned file)
+{
+    char path[PATH_BYTES];
+    struct stat st;
+    path_of(file, ".missing", path);
+    if (stat(path, &st) == 0 || errno != ENOENT)
+        fail("miss", path);
+}
+
+static void op_read(unsigned file)
+{
+    char path[PATH_BYTES], buf[FILE_BYTES];
+    path_of(file, "", path);
+    int fd = open(path, O_RDONLY);
+    if (fd < 0 || read(fd, buf, FILE_BYTES) != FILE_BYTES || close(fd) < 0)
+        fail("read", path);
+}
+
+static void op_overwrite(unsigned file)
+{
+    char path[PATH_BYTES];
+    path_of(file, "", path);
+    op_write_file(path, 0, false);
+}
+
+static void op_rename(unsigned file)
+{
+    char from[PATH_BYTES], to[PATH_BYTES];
+    path_of(file, "", from);
+    path_of(file, ".r", to);
+    if (rename(from, to) < 0)
+        fail("rename", from);
+}
+
+static void op_readdir(unsigned dir)
+{
+    char path[PATH_BYTES];
+    snprintf(path, sizeof(path), "d%u", dir);
+    DIR *stream = opendir(path);
+    if (!stream)
+        fail("opendir", path);
+    while (readdir(stream))
+        ;
+    closedir(stream);
+}
+
+static void op_fsync_create(unsigned file)
+{
+    char path[PATH_BYTES];
+    snprintf(path, sizeof(path), "d%u/s%u", file % settings.dirs, file);
+    op_write_file(path, O_CREAT | O_EXCL, true);
+}
+
+static void op_unlink(unsigned file)
+{
+    char path[PATH_BYTES];
+    path_of(file, ".r", path);
+    if (unlink(path) < 0)
+        fail("unlink", path);
+}
+
+/* ---- rounds --------------------------------------------------------------------------------------- */
+
+static int by_value(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return x < y ? -1 : x > y;
+}
+
+static void timed_round(const char *name, void (*op)(unsigned), unsigned count, bool shuffled)
+{
+    shuffle();
+    double start = now_us();
+    for (unsigned i = 0; i < count; i++) {
+        double before = now_us();
+        op(shuffled ? order[i] : i);
+        took_us[i] = now_us() - before;
+    }
+    double total = now_us() - start;
+    qsort(took_us, count, sizeof(*took_us), by_value);
+    double p50 = took_us[count / 2], p99 = took_us[(uint64_t)count * 99 / 100], per_s = count / total * 1e6;
+    if (settings.json)
+        printf("%s\n    \"%s\": {\"count\": %u, \"p50_us\": %.2f, \"p99_us\": %.2f, \"per_s\": %.0f}",
+               first_result ? "" : ",", name, count, p50, p99, per_s);
+    else
+        printf("%-14s %8u %10.1f %10.1f %12.0f\n", name, count, p50, p99, per_s);
+    first_result = false;
+    fflush(stdout);
+}
+
+static void round_untimed(void (*op)(unsigned), unsigned count)
+{
+    for (unsigned i = 0; i < count; i++)
+        op(i);
+}
+
+static unsigned number(const char *text, const char *option)
+{
+    char *end;
+    unsigned long n = strtoul(text ? text : "", &end, 10);
+    if (!text || *end || n < 1 || n > 100000000) {
+        fprintf(stderr, "fsbench: %s wants a number from 1 to 100000000\n", option);
+        exit(2);
+    }
+    return (unsigned)n;
+}
+
+int main(int argc, char **argv)
+{
+    const char *dir = NULL;
+    for (int i = 1; i < argc; i++) {
+        if (strcmp(argv[i], "--json") == 0) {
+            settings.json = true;
+        } else if (strcmp(argv[i], "--files") == 0) {
+            settings.files = number(argv[++i], "--files");
+        } else if (strcmp(argv[i], "--dirs") == 0) {
+            settings.dirs = number(argv[++i], "--dirs");
+        } else if (strcmp(argv[i], "--fsyncs") == 0) {
+            settings.fsyncs = number(argv[++i], "--fsyncs");
+        } else if (strcmp(argv[i], "--seed") == 0) {
+            settings.seed = number(argv[++i], "--seed");
+        } else if (argv[i][0] == '-' || dir) {
+            fprintf(stderr, "usage: fsbench [--files N] [--dirs N] [--fsyncs N] [--seed N] [--json] DIR\n");
+            return 2;
+        } else {
+            dir = argv[i];
+        }
+    }
+    if (!dir) {
+        fprintf(stderr, "usage: fsbench [--files N] [--dirs N] [--fsyncs N] [--seed N] [--json] DIR\n");
+        return 2;
+    }
+    if (settings.fsyncs > settings.files)
+        settings.fsyncs = settings.files;
+    if (settings.dirs > settings.files)
+        settings.dirs = settings.files;
+    random_state = settings.seed;
+    order = calloc(settings.files, sizeof(*order));
+    took_us = calloc(settings.files, sizeof(*took_us));
+    if (!order || !took_us)
+        fail("allocate for", dir);
+    for (unsigned i = 0; i < FILE_BYTES; i++)
+        contents[i] = (char)next_random();
+    if (chdir(dir) < 0 || mkdir("fsbench.tmp", 0755) < 0 || chdir("fsbench.tmp") < 0)
+        fail("make fsbench.tmp in", dir);
+    for (unsigned i = 0; i < settings.dirs; i++) {
+        char path[PATH_BYTES];
+        snprintf(path, sizeof(path), "d%u", i);
+        if (mkdir(path, 0755) < 0)
+            fail("mkdir", path);
+    }
+
+    if (settings.json)
+        printf("{\n  \"dir\": \"%s\", \"files\": %u, \"dirs\": %u, \"seed\": %llu,\n  \"ops\": {", dir, settings.files,
+               settings.dirs, (unsigned long long)settings.seed);
+    else
+        printf("%-14s %8s %10s %10s %12s\n", "op", "count", "p50 us", "p99 us", "per second");
+    timed_round("create", op_create, settings.files, true);
+    round_untimed(op_stat, settings.files);
+    timed_round("stat", op_stat, settings.files, true);
+    timed_round("miss (1st)", op_miss, settings.files, true);
+    timed_round("miss", op_miss, settings.files, true);
+    round_untimed(op_read, settings.files);
+    timed_round("read", op_read, settings.files, true);
+    timed_round("overwrite", op_overwrite, settings.files, true);
+    timed_round("stat (written)", op_stat, settings.files, true);
+    timed_round("readdir (1st)", op_readdir, settings.dirs, false);
+    timed_round("readdir", op_readdir, settings.dirs, false);
+    timed_round("fsync create", op_fsync_create, settings.fsyncs, true);
+    timed_round("rename", op_rename, settings.files, true);
+    timed_round("unlink", op_unlink, settings.files, true);
+    if (settings.json)
+        printf("\n  }\n}\n");
+
+    shuffle();
+    for (unsigned i = 0; i < settings.dirs; i++) {
+        char path[PATH_BYTES];
+        snprintf(path, sizeof(path), "d%u", i);
+        DIR *stream = opendir(path);
+        for (struct dirent *entry; stream && (entry = readdir(stream));)
+            if (entry->d_name[0] != '.')
+                unlinkat(dirfd(stream), entry->d_name, 0);
+        if (stream)
+            closedir(stream);
+        rmdir(path);
+    }
+    (void)!chdir("..");
+    rmdir("fsbench.tmp");
+    free(order);
+    free(took_us);
+    return 0;
+}

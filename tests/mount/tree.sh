@@ -1,0 +1,90 @@
+#!/bin/bash
+# SPDX-License-Identifier: MIT
+# A real tree survives: copied, mounted again, changed, and the daemon killed after `fasterfs sync`.
+# MEMORY_MIB (32) is the budget; the daemon may use 24 MiB beyond it.
+. "$(dirname "$0")/lib.sh"
+
+budget=${MEMORY_MIB:-32}
+files_max=${FILES_MAX:-20000}
+bytes_max=$((${MIB_MAX:-300} << 20))
+source=$work/source
+mount_it() { "$FASTERFS" mount "$store" "$mnt" -o "memory=${budget}M"; }
+
+say "a tree of at most $files_max files and $((bytes_max >> 20)) MiB out of /usr/include, /usr/share, /usr/lib"
+mkdir "$source"
+(cd / && find usr/include usr/share usr/lib -xdev \( -type f -o -type l \) -size -20000k -printf '%s %p\0' 2>/dev/null) |
+    awk -v RS='\0' -v n="$files_max" -v b="$bytes_max" \
+        '{ size = $1; sub(/^[0-9]+ /, ""); if (NR > n || (sum += size) > b) exit; printf "%s%c", $0, 0 }' |
+    tar -C / --null -T - -cf - | tar -C "$source" -xpf -
+mkdir -p "$source"/own/{empty,deep/er}
+truncate -s 5G "$source/own/sparse-head"
+truncate -s 3M "$source/own/sparse-head"
+ln -s ../deep "$source/own/link"
+ln "$source/own/sparse-head" "$source/own/hard"
+mkfifo "$source/own/fifo"
+chmod 4751 "$source/own/hard"
+touch -d '1969-12-31 12:34:56.123456789 UTC' "$source/own/empty"
+: >"$source/own/$(printf 'n%.0s' $(seq 255))"
+echo "$(find "$source" | wc -l) names, $(du -sm --apparent-size "$source" | cut -f1) MiB"
+
+say "cp -a"
+mount_it
+time cp -a "$source" "$mnt/tree"
+same() {
+    diff -r --no-dereference -x fifo "$source" "$mnt/tree" >"$work/diff" || {
+        head "$work/diff" >&2
+        fail "$1: trees differ"
+    }
+    manifest "$source" >"$work/want"
+    manifest "$mnt/tree" >"$work/have"
+    cmp "$work/want" "$work/have" || {
+        diff "$work/want" "$work/have" | head >&2
+        fail "$1: sums, modes or times differ"
+    }
+    [ "$(stat -c %h "$mnt/tree/own/hard")" = 2 ] || fail "$1: a hard link is lost"
+}
+time same "after cp"
+
+peak=$(awk '/VmHWM/ { print int($2 / 1024) }' "/proc/$(daemon_of "$store")/status")
+echo "daemon: $peak MiB at most, budget $budget MiB"
+
+say "umount, mount"
+"$FASTERFS" umount "$mnt"
+mount_it
+same "after mounting again"
+
+say "change half, sync, kill -9, mount"
+i=0
+while IFS= read -r -d '' file; do
+    i=$((i + 1))
+    case $((i % 8)) in
+    0 | 1) for t in "$source" "$mnt/tree"; do rm "$t/$file"; done ;;
+    2) for t in "$source" "$mnt/tree"; do mv "$t/$file" "$t/$file.moved"; done ;;
+    3) for t in "$source" "$mnt/tree"; do echo more >>"$t/$file"; done ;;
+    esac
+done < <(cd "$source" && find usr -type f -print0 | LC_ALL=C sort -z | head -z -n 6000)
+(cd "$source" && find . -depth -print0) | while IFS= read -r -d '' f; do # times are not compared to the nanosecond here
+    touch -h -d '2020-02-02 UTC' "$source/$f" "$mnt/tree/$f"
+done
+"$FASTERFS" sync "$mnt"
+for n in 1 2 3; do echo "not promised $n" >"$mnt/after-the-sync-$n"; done
+peak2=$(awk '/VmHWM/ { print int($2 / 1024) }' "/proc/$(daemon_of "$store")/status")
+kill_daemon "$store" "$mnt"
+mount_it
+same "after kill -9"
+
+peak3=$(awk '/VmHWM/ { print int($2 / 1024) }' "/proc/$(daemon_of "$store")/status")
+echo "daemon: $peak, $peak2 and $peak3 MiB at most, budget $budget MiB"
+say "rm -rf, and the store is empty"
+rm -rf "$mnt/tree"
+rm -f "$mnt"/after-the-sync-*
+[ -z "$(ls -A "$mnt")" ] || fail "something is left: $(ls -A "$mnt")"
+"$FASTERFS" umount "$mnt"
+
+case $(basename "$FASTERFS") in *san) exit 0 ;; esac
+if ! grep -qa __asan_init "$FASTERFS" && ! grep -qa __tsan_init "$FASTERFS"; then
+    for p in "$peak" "$peak2" "$peak3"; do
+        [ "$p" -le $((budget + 24)) ] || fail "the daemon used $p MiB of memory, more than $budget + 24"
+    done
+fi
+say "passed"
