@@ -391,8 +391,8 @@ int device_open(const char *path, const struct device_options *options, struct d
         free(directory);
         return ret;
     }
-    directory->device = (struct device){
-        .ops = &directory_ops, .backend_name = backend_name, .read_only = options->read_only};
+    directory->device =
+        (struct device){.ops = &directory_ops, .backend_name = backend_name, .read_only = options->read_only};
     directory->fd = fd;
     pthread_mutex_init(&directory->extend_lock, NULL);
     *ret_device = &directory->device;

@@ -26,9 +26,8 @@ struct backend {
 };
 
 static const struct backend backends[] = {
-    {"uring", DEVICE_URING, NULL},           {"threads", DEVICE_THREADS, NULL},
-    {"uring", DEVICE_URING, "/dev/shm"},     {"threads", DEVICE_THREADS, "/dev/shm"},
-    {"memory", DEVICE_AUTO, ""},
+    {"uring", DEVICE_URING, NULL},           {"threads", DEVICE_THREADS, NULL}, {"uring", DEVICE_URING, "/dev/shm"},
+    {"threads", DEVICE_THREADS, "/dev/shm"}, {"memory", DEVICE_AUTO, ""},
 };
 #define BACKEND_COUNT ((int)(sizeof(backends) / sizeof(backends[0])))
 #define BACKEND_MEMORY (BACKEND_COUNT - 1)

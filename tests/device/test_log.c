@@ -293,6 +293,33 @@ START_TEST(a_sync_makes_writes_lengths_and_names_durable_and_nothing_else_is)
 }
 END_TEST
 
+START_TEST(a_crash_leaves_no_gap_and_no_short_segment_that_was_synced)
+{
+    struct fixture f;
+    ck_assert(fixture_open(&f, BACKEND_MEMORY));
+    struct device_log *log = log_open(f.device, 0);
+    ck_assert_int_eq(device_log_allocate(log, 3 * SEGMENT), 0);
+    device_log_close(log); /* never synced: all names but the last are there, and no lengths */
+    device_memory_crash(f.device);
+    ck_assert_int_eq(name_count(f.device), 2);
+    log = log_open(f.device, 0);
+    ck_assert_uint_eq(device_log_allocated(log), SEGMENT);
+    ck_assert_int_eq(device_log_allocate(log, 4 * SEGMENT), 0);
+    ck_assert_int_eq(device_log_sync(log), 0); /* nothing was written: lengths all the same */
+    device_log_close(log);
+    device_memory_crash(f.device);
+    for (unsigned i = 0; i < 4; i++) {
+        char name[32];
+        snprintf(name, sizeof(name), "log.%016x", i);
+        int file = device_file_open(f.device, name, 0);
+        ck_assert_int_ge(file, 0);
+        ck_assert_int_eq(device_file_size(f.device, file), SEGMENT);
+        device_file_close(f.device, file);
+    }
+    fixture_close(&f);
+}
+END_TEST
+
 START_TEST(a_write_of_an_earlier_log_is_made_durable_too)
 {
     struct fixture f;
@@ -460,6 +487,7 @@ static void add(TCase *tcase)
     tcase_add_test(tcase, a_full_memory_device_keeps_what_was_promised);
     tcase_add_loop_test(tcase, a_full_tmpfs_keeps_what_was_promised, 0, 2);
     tcase_add_test(tcase, a_sync_makes_writes_lengths_and_names_durable_and_nothing_else_is);
+    tcase_add_test(tcase, a_crash_leaves_no_gap_and_no_short_segment_that_was_synced);
     tcase_add_test(tcase, a_write_of_an_earlier_log_is_made_durable_too);
     tcase_add_test(tcase, a_log_whose_sync_failed_never_says_again_that_it_worked);
     tcase_add_loop_test(tcase, a_short_segment_in_the_middle_is_filled_up, 0, BACKEND_COUNT);

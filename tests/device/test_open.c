@@ -3,7 +3,12 @@
 #include "device/backends.h"
 
 #include <fcntl.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <pthread.h>
+#include <stddef.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
 
@@ -169,6 +174,39 @@ START_TEST(no_file_takes_the_place_of_stdin)
 }
 END_TEST
 
+/* As in a container: the rest of this process has no io_uring. */
+static void refuse_io_uring(void)
+{
+    struct sock_filter filter[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, __NR_io_uring_setup, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+    };
+    struct sock_fprog program = {.len = sizeof(filter) / sizeof(filter[0]), .filter = filter};
+    ck_assert_int_eq(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), 0);
+    ck_assert_int_eq(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program), 0);
+}
+
+START_TEST(without_io_uring_threads_do_the_work)
+{
+    refuse_io_uring();
+    struct device *device;
+    struct device_options options = {.backend = DEVICE_URING};
+    ck_assert_int_eq(device_open(base, &options, &device), -EPERM);
+    ck_assert_int_eq(open_base(false, 0, &device), 0);
+    ck_assert_str_eq(device_backend_name(device), "threads");
+    struct device_queue *queue = queue_open(device, 4);
+    int file = file_create(device, "a");
+    ck_assert_int_eq(block_write(queue, file, 0, 1), BLOCK);
+    ck_assert(block_is(queue, file, 0, 1));
+    device_file_close(device, file);
+    ck_assert_int_eq(device_file_remove(device, "a"), 0);
+    device_queue_close(queue);
+    device_close(device);
+}
+END_TEST
+
 static void add(TCase *tcase)
 {
     tcase_add_checked_fixture(tcase, setup, teardown);
@@ -178,6 +216,7 @@ static void add(TCase *tcase)
     tcase_add_test(tcase, the_directory_is_made_for_its_owner_only);
     tcase_add_test(tcase, a_path_that_is_a_file_is_refused_and_left_alone);
     tcase_add_test(tcase, what_is_no_regular_file_is_not_opened);
+    tcase_add_test(tcase, without_io_uring_threads_do_the_work);
     tcase_add_test(tcase, no_file_takes_the_place_of_stdin);
 }
 
