@@ -283,6 +283,25 @@ static int promise_space(struct hlog *log, uint64_t end)
     return rc;
 }
 
+/* Moves head to `until` or beyond, at least to `must`. A record that lies across them, or the block that
+ * it ends in, may not be written yet: then everything is. */
+static int flush_and_evict(struct hlog *log, uint64_t until, uint64_t must)
+{
+    uint64_t tail = atomic_load(&log->tail);
+    uint64_t margin = until + 2 * log->page < tail ? until + 2 * log->page : tail;
+    int rc = 0;
+
+    if (margin > atomic_load(&log->flushed))
+        rc = hlog_flush(log, margin);
+    if (rc == 0)
+        evict(log, until);
+    if (rc == 0 && atomic_load(&log->safe_head) < must) {
+        rc = hlog_flush(log, tail);
+        evict(log, until);
+    }
+    return rc;
+}
+
 int hlog_make_room(struct hlog *log, uint64_t bytes, uint64_t keep)
 {
     uint64_t tail = atomic_load(&log->tail);
@@ -293,17 +312,8 @@ int hlog_make_room(struct hlog *log, uint64_t bytes, uint64_t keep)
         return rc;
     if (end <= atomic_load(&log->safe_head) + log->size)
         return 0;
-    uint64_t want = end - log->size + log->size / 8;
-    if (want > tail)
-        want = tail;
-    if (want + 2 * log->page > atomic_load(&log->flushed)) {
-        uint64_t until = want + log->size / 8 + 2 * log->page;
-        rc = hlog_flush(log, until < tail ? until : tail);
-        if (rc < 0)
-            return rc;
-    }
-    evict(log, want);
-    return 0;
+    uint64_t want = end - log->size, spare = want + log->size / 8;
+    return flush_and_evict(log, spare < tail ? spare : tail, want);
 }
 
 /* The mutable part is at most a half of the ring and 16 MiB, so that a commit never has more than that

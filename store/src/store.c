@@ -184,8 +184,10 @@ static int open_log(struct store *store, struct store_opened *opened)
     store->log.chain = store->log.chain_before = store->committed.chain;
     /* One number is left out: records beyond the last commit may carry it. */
     atomic_store(&store->version, store->committed.version + 2);
+    /* A unit, what it may lose at a boundary, and the newest record with the block that it ends in fit
+     * the ring together: so there is room for every unit once all else is evicted. */
     store->limits = (struct store_limits){.value_max = (uint32_t)(store->log.boundary / 4),
-                                          .unit_bytes_max = (uint32_t)(store->log.boundary / 2)};
+                                          .unit_bytes_max = (uint32_t)(store->log.boundary / 8 * 3)};
     return 0;
 }
 

@@ -1,90 +1,11 @@
 // SPDX-License-Identifier: MIT
-/* Tests of store/src/index.h: the index in memory and its images. TEST_SEED=n repeats a run. */
-#include "index.h"
-#include "index_private.h"
+/* Tests of store/src/index.h: the index in memory. Images: test_index_image.c. */
+#include "index_tests.h"
 
-#include <check.h>
 #include <errno.h>
 #include <pthread.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <time.h>
-#include <unistd.h>
-#include <xxhash.h>
 
 enum { THREADS = 4 };
-#define STORE UINT64_C(0x1122334455667788)
-#define IMAGE UINT64_C(77)
-#define TAGS (UINT64_C(1) << 14)
-
-static uint64_t seed;
-
-static uint64_t next_random(uint64_t *state)
-{
-    uint64_t z = (*state += UINT64_C(0x9e3779b97f4a7c15));
-
-    z = (z ^ (z >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
-    z = (z ^ (z >> 27)) * UINT64_C(0x94d049bb133111eb);
-    return z ^ (z >> 31);
-}
-
-/* A hash with this bucket (of a table of `buckets`) and tag, and noise in the bits that do not count. */
-static uint64_t make_hash(uint64_t buckets, uint64_t bucket, uint64_t tag, uint64_t noise)
-{
-    return tag << 50 | ((noise << 40) & ((UINT64_C(1) << 50) - 1) & ~(buckets - 1)) | bucket;
-}
-
-static struct index *open_index(uint64_t buckets)
-{
-    struct index *index;
-
-    ck_assert_int_eq(index_open(buckets, &index), 0);
-    return index;
-}
-
-static index_slot *create(struct index *index, uint64_t hash)
-{
-    index_slot *slot;
-
-    ck_assert_int_eq(index_find_or_create(index, hash, &slot), 0);
-    return slot;
-}
-
-static void set_address(index_slot *slot, uint64_t address)
-{
-    uint64_t entry = atomic_load(slot);
-
-    while (!atomic_compare_exchange_weak(slot, &entry, index_entry_with(entry, address))) {
-    }
-}
-
-/* Invariant 1, and that nothing is left tentative. Returns the entries in use. */
-static uint64_t check_index(struct index *index)
-{
-    uint64_t entries = 0;
-    unsigned char *seen = malloc(TAGS);
-
-    ck_assert_ptr_nonnull(seen);
-    for (uint64_t n = 0; n <= index->mask; n++) {
-        memset(seen, 0, TAGS);
-        for (struct index_bucket *b = &index->table[n]; b;
-             b = b->overflow ? index_slab_at(&index->slab, b->overflow) : NULL) {
-            for (unsigned i = 0; i < INDEX_BUCKET_ENTRIES; i++) {
-                uint64_t entry = b->entries[i];
-
-                ck_assert_uint_eq(entry & INDEX_TENTATIVE, 0);
-                if (entry != 0) {
-                    ck_assert_uint_ne(index_address(entry), 0);
-                    ck_assert_uint_eq(seen[(entry & INDEX_TAG_MASK) >> INDEX_TAG_SHIFT]++, 0);
-                    entries++;
-                }
-            }
-        }
-    }
-    free(seen);
-    return entries;
-}
 
 /* ---- in memory ---------------------------------------------------------------------------------- */
 
@@ -140,15 +61,13 @@ static void compare_with_an_array(uint64_t buckets, uint64_t tags, int steps)
         uint64_t *want = &model[bucket * tags + tag];
         index_slot *slot = index_find(index, hash);
 
-        ck_assert_int_eq(slot != NULL, *want != 0);
-        if (slot) {
-            ck_assert_uint_eq(atomic_load(slot), tag << INDEX_TAG_SHIFT | *want);
-        }
+        MUST((slot != NULL) == (*want != 0));
+        MUST(!slot || atomic_load(slot) == (tag << INDEX_TAG_SHIFT | *want));
         if (r >> 63) {
             index_slot *made = create(index, hash);
 
-            ck_assert(!slot || slot == made);
-            ck_assert(slot || index_address(atomic_load(made)) == INDEX_NONE);
+            MUST(!slot || slot == made);
+            MUST(slot || index_address(atomic_load(made)) == INDEX_NONE);
             entries += slot == NULL;
             *want = *want ? 2 + (next_random(&state) & (INDEX_ADDRESS_MASK >> 1)) : INDEX_NONE;
             set_address(made, *want);
@@ -279,9 +198,7 @@ static void run_race(uint64_t buckets, uint64_t tags, uint64_t rounds, uint64_t 
     }
     check_index(race.index);
     for (uint64_t k = 0; k < THREADS * rounds; k++) {
-        if (race.slots[k]) {
-            ck_assert_ptr_eq(race.slots[k], index_find(race.index, race_hash(&race, k % rounds)));
-        }
+        MUST(!race.slots[k] || race.slots[k] == index_find(race.index, race_hash(&race, k % rounds)));
     }
     ck_assert(limit == INDEX_SLAB_MAX ? failed == 0 : failed > 0);
     pthread_barrier_destroy(&race.barrier);
@@ -306,14 +223,8 @@ END_TEST
 
 int main(void)
 {
-    const char *given = getenv("TEST_SEED");
-    Suite *suite = suite_create("index");
-    TCase *tcase = tcase_create("memory");
+    TCase *tcase = tcase_create("index");
 
-    setvbuf(stdout, NULL, _IOLBF, 0);
-    seed = given ? strtoull(given, NULL, 0) : (uint64_t)time(NULL) << 20 ^ (uint64_t)getpid();
-    printf("TEST_SEED=%llu\n", (unsigned long long)seed);
-    tcase_set_timeout(tcase, 300);
     tcase_add_test(tcase, open_takes_powers_of_two_from_64);
     tcase_add_test(tcase, an_empty_index_costs_little);
     tcase_add_test(tcase, index_agrees_with_an_array);
@@ -323,14 +234,5 @@ int main(void)
     tcase_add_test(tcase, without_memory_for_overflow_nothing_changes);
     tcase_add_test(tcase, threads_that_create_the_same_keys_get_the_same_entries);
     tcase_add_test(tcase, threads_that_run_out_of_overflow_make_no_entry_twice);
-    suite_add_tcase(suite, tcase);
-    //IMAGE_CASES
-
-    SRunner *runner = srunner_create(suite);
-
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return run_tests(tcase);
 }
