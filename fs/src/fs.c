@@ -188,7 +188,9 @@ void fs_session_close(struct fs_session *s)
 
 int fs_sync(struct fs *fs)
 {
-    return store_commit(fs->store);
+    int rc = fs->options.store.read_only ? 0 : alloc_write_super(fs); /* the count of inodes */
+
+    return rc < 0 ? rc : store_commit(fs->store);
 }
 
 int fs_statfs(struct fs_session *s, struct fs_statfs *ret_statfs)

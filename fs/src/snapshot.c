@@ -103,7 +103,6 @@ void view_attr(const struct view *view, struct fs_attr *attr)
         return;
     attr->ino |= view->slot << SNAPSHOT_SHIFT;
     attr->generation = view->id;
-    attr->mode &= ~(mode_t)0222;
 }
 
 /* ---- `.snapshots` itself ------------------------------------------------------------------------------- */
