@@ -161,82 +161,104 @@ static int fill_dots(const struct walk *w, uint64_t *cookie)
     return 0;
 }
 
-/* Takes the reference and the attributes of an entry: 0; -ENOENT if it has gone meanwhile. */
-static int take_entry(const struct walk *w, const char *name, const struct entry *entry, struct fs_attr *attr)
+/* The entries of one listing that are still to be handed out. */
+struct batch {
+    struct listed listed[FS_LISTING_NAMES];
+    unsigned count, given;
+};
+
+/* Reads the listing and, for a caller that wants attributes, takes a reference on each entry while the
+ * directory's lock keeps the names there. Listings are in order of sequence numbers. */
+static int load_batch(const struct walk *w, uint64_t number, uint64_t from, struct batch *batch)
 {
-    struct view child = w->view;
-    struct inode inode;
-    struct entry now;
-    uint64_t none;
-    int rc = 0;
-
-    child.ino = entry->ino;
-    if (w->view.snapshot) {
-        rc = get_inode(w->s, &child, &inode);
-    } else {
-        lock_read(w->s->fs, w->view.ino);
-        rc = get_entry(w->s, &w->view, name, &now);
-        if (rc == 0 && now.seq != entry->seq)
-            rc = -ENOENT;
-        if (rc == 0)
-            rc = ref_get(w->s->fs, child.ino);
-        if (rc == 0 && (rc = get_inode(w->s, &child, &inode)) < 0)
-            (void)ref_put(w->s->fs, child.ino, 1, &none);
-        unlock_read(w->s->fs, w->view.ino);
-    }
-    if (rc == 0) {
-        inode_attr(&inode, attr);
-        view_attr(&child, attr);
-    }
-    return rc;
-}
-
-static int fill_entry(const struct walk *w, const struct listed *listed)
-{
-    char name[FS_NAME_MAX + 1];
-    struct fs_attr attr = {.ino = listed->entry.ino};
-    uint64_t none;
-
-    memcpy(name, listed->name, listed->name_len);
-    name[listed->name_len] = 0;
-    view_attr(&w->view, &attr);
-    if (w->with_attr) {
-        int rc = take_entry(w, name, &listed->entry, &attr);
-        if (rc == -ENOENT)
-            return 0;
-        if (rc < 0)
-            return rc;
-    }
-    int full = w->fill(w->ctx, &(struct fs_dirent){.name = name,
-                                                   .name_len = listed->name_len,
-                                                   .ino = attr.ino,
-                                                   .type = listed->entry.type,
-                                                   .cookie = listed->entry.seq + COOKIE_FIRST,
-                                                   .attr = w->with_attr ? &attr : NULL});
-    if (full && w->with_attr && !w->view.snapshot)
-        (void)ref_put(w->s->fs, listed->entry.ino, 1, &none);
-    return full ? 1 : 0;
-}
-
-/* Entries of one listing from sequence number `from` on. Listings are in order of sequence numbers. */
-static int fill_page(const struct walk *w, uint64_t number, uint64_t from)
-{
+    struct fs_session *s = w->s;
     struct fs_key key = key_listing(w->view.ino, number);
     struct listed listed;
     uint32_t len;
-    int rc = get_value(w->s, w->view.snapshot, &key, w->s->listing, sizeof w->s->listing, &len);
+    bool refs = w->with_attr && !w->view.snapshot;
 
-    if (rc < 0)
-        return rc == -ENOENT ? 0 : rc;
-    for (uint32_t at = 0; at < len;) {
-        int next = listing_next(w->s->listing, len, at, &listed);
-        if (next < 0)
-            return next;
-        if (listed.entry.seq >= from && (rc = fill_entry(w, &listed)) != 0)
-            return rc;
+    batch->count = batch->given = 0;
+    if (refs)
+        lock_read(s->fs, w->view.ino);
+    int rc = get_value(s, w->view.snapshot, &key, s->listing, sizeof s->listing, &len);
+    for (uint32_t at = 0; rc == 0 && at < len;) {
+        int next = listing_next(s->listing, len, at, &listed);
         at = (uint32_t)next;
+        if (next < 0 || batch->count == FS_LISTING_NAMES)
+            rc = -EIO;
+        else if (listed.entry.seq >= from && (!refs || (rc = ref_get(s->fs, listed.entry.ino)) == 0))
+            batch->listed[batch->count++] = listed;
     }
+    if (refs)
+        unlock_read(s->fs, w->view.ino);
+    return rc == -ENOENT ? 0 : rc;
+}
+
+/* All inodes of the batch at once: those that are not in memory then cost one wait together. */
+static void read_inodes(const struct walk *w, const struct batch *batch)
+{
+    struct fs_session *s = w->s;
+
+    for (unsigned i = 0; i < batch->count; i++) {
+        s->keys[i] = key_inode(batch->listed[i].entry.ino);
+        s->reads[i] = (struct store_read){.key = s->keys[i].bytes,
+                                          .key_len = s->keys[i].len,
+                                          .buf = s->inode_bytes[i],
+                                          .buf_len = INODE_BYTES,
+                                          .value_hint = INODE_BYTES,
+                                          .snapshot = w->view.snapshot};
+        int started = store_read(s->store, &s->reads[i]);
+        (void)started; /* the result says it */
+    }
+    store_complete_pending(s->store, true);
+}
+
+/* Hands out entry i: 1 if the caller has no room for it. One whose inode is damaged goes without
+ * attributes, and without a reference. */
+static int fill_entry(const struct walk *w, struct batch *batch, unsigned i)
+{
+    const struct listed *listed = &batch->listed[i];
+    char name[FS_NAME_MAX + 1];
+    struct inode inode;
+    struct fs_attr attr = {.ino = listed->entry.ino};
+    bool sound = false;
+
+    memcpy(name, listed->name, listed->name_len);
+    name[listed->name_len] = 0;
+    if (w->with_attr) {
+        sound = w->s->reads[i].result == STORE_OK &&
+                inode_decode(w->s->inode_bytes[i], w->s->reads[i].value_len, listed->entry.ino, &inode) == 0;
+        if (sound)
+            inode_attr(&inode, &attr);
+    }
+    view_attr(&w->view, &attr);
+    if (w->fill(w->ctx, &(struct fs_dirent){.name = name,
+                                            .name_len = listed->name_len,
+                                            .ino = attr.ino,
+                                            .type = listed->entry.type,
+                                            .cookie = listed->entry.seq + COOKIE_FIRST,
+                                            .attr = sound ? &attr : NULL}))
+        return 1;
+    if (w->with_attr && !sound && !w->view.snapshot)
+        fs_forget(w->s, listed->entry.ino, 1);
+    batch->given++;
     return 0;
+}
+
+/* Entries of one listing from sequence number `from` on. */
+static int fill_page(const struct walk *w, uint64_t number, uint64_t from)
+{
+    struct batch batch;
+    int rc = load_batch(w, number, from, &batch), full = 0;
+
+    if (rc == 0 && w->with_attr)
+        read_inodes(w, &batch);
+    while (rc == 0 && !full && batch.given < batch.count)
+        full = fill_entry(w, &batch, batch.given);
+    if (w->with_attr && !w->view.snapshot)
+        for (unsigned i = batch.given; i < batch.count; i++)
+            fs_forget(w->s, batch.listed[i].entry.ino, 1);
+    return rc < 0 ? rc : full;
 }
 
 static int readdir_in(struct walk *w, uint64_t cookie)

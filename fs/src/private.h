@@ -100,6 +100,7 @@ struct fs_session {
     struct fs_key keys[READS_AT_ONCE];
     struct store_patch patches[READS_AT_ONCE + 1];
     uint8_t listing[LISTING_BYTES_MAX];
+    uint8_t inode_bytes[FS_LISTING_NAMES][INODE_BYTES];
 };
 
 /* Where to read: the live tree, or a snapshot. */

@@ -117,7 +117,7 @@ struct fs_dirent {
     uint64_t ino;
     mode_t type;      /* S_IFMT bits */
     uint64_t cookie;  /* pass it to fs_readdir() to go on after this entry */
-    const struct fs_attr *attr; /* if asked for, and NULL for "." and ".." */
+    const struct fs_attr *attr; /* if asked for; NULL for ".", "..", and where the inode is damaged */
 };
 /*
  * Calls `fill` for the entries after `cookie` (0: from the start), "." and ".." first, until it returns
