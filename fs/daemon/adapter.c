@@ -76,6 +76,16 @@ static struct fs_cred cred_of(fuse_req_t req)
     return (struct fs_cred){.uid = ctx->uid, .gid = ctx->gid, .umask = 0};
 }
 
+static bool in_snapshots(uint64_t ino)
+{
+    return (ino >> 48) != 0;
+}
+
+static bool is_snapshot_root(uint64_t ino)
+{
+    return in_snapshots(ino) && ino != FS_INO_SNAPSHOTS && (ino & ((UINT64_C(1) << 48) - 1)) == FS_INO_ROOT;
+}
+
 static void stat_from(const struct fs_attr *attr, struct stat *ret_stat)
 {
     *ret_stat = (struct stat){
@@ -92,6 +102,9 @@ static void stat_from(const struct fs_attr *attr, struct stat *ret_stat)
         .st_mtim = attr->mtime,
         .st_ctim = attr->ctime,
     };
+    /* libfuse 3.14 has no way for birth times, and when a snapshot was taken should be seen. */
+    if (is_snapshot_root(attr->ino))
+        ret_stat->st_ctim = attr->btime;
 }
 
 static void entry_from(const struct fs_attr *attr, struct fuse_entry_param *ret_entry)
@@ -106,11 +119,6 @@ static void entry_from(const struct fs_attr *attr, struct fuse_entry_param *ret_
 }
 
 /* ---- references ---------------------------------------------------------------------------------- */
-
-static bool in_snapshots(uint64_t ino)
-{
-    return (ino >> 48) != 0;
-}
 
 /* The kernel took the reference (`taken`), or it is given back: invariants 2 and 3. */
 static void settle(uint64_t ino, bool taken)

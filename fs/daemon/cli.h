@@ -51,6 +51,8 @@ int mounted_find(const char *path, struct mounted *ret_mounted);
 /* Whether a fasterfs mount of the store at `source` exists. */
 bool mounted_source(const char *source);
 bool mounted_is_fasterfs(const struct mounted *mounted);
+/* Whether the daemon of the mount at `path` is gone. What the kernel has cached is no sign of life. */
+bool mounted_is_dead(const char *path);
 void mounted_free(struct mounted *mounted);
 /* Opens the root of the fasterfs mount that holds `path`; a line on stderr and -1 if there is none. */
 int mounted_open(const char *path, struct mounted *ret_mounted);

@@ -47,11 +47,11 @@ static int check_mountpoint(const struct mount_settings *settings)
 {
     const char *path = settings->mountpoint;
     struct stat st;
+    if (mounted_is_dead(path))
+        return complain(path, "the daemon of an earlier mount has died; clear it with `fasterfs umount %s`", path);
     if (stat(path, &st) < 0) {
         if (errno == ENOENT)
             return complain(path, "there is no such directory; make it with `mkdir -p`");
-        if (errno == ENOTCONN)
-            return complain(path, "the daemon of an earlier mount has died; clear it with `fasterfs umount %s`", path);
         if (errno == EACCES)
             return complain(path, "no permission to look at the mount point; mount where you may write");
         return complain(path, "%s; give a directory to mount on", strerror(errno));
@@ -126,8 +126,10 @@ static int check_apart(const struct mount_settings *settings)
             store = realpath(parent[0] ? parent : "/", NULL);
         }
         free(parent);
-        if (!store)
+        if (!store) {
+            free(mountpoint);
             return complain(settings->store, "the directory above it does not exist; make it with `mkdir -p`");
+        }
     }
     int status = STATUS_DONE;
     if (mountpoint && lies_in(store, mountpoint))

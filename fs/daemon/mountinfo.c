@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/statvfs.h>
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
@@ -120,6 +121,12 @@ bool mounted_is_fasterfs(const struct mounted *mounted)
     return strcmp(mounted->type, "fuse.fasterfs") == 0;
 }
 
+bool mounted_is_dead(const char *path)
+{
+    struct statvfs space; /* the kernel always asks for this one */
+    return statvfs(path, &space) < 0 && (errno == ENOTCONN || errno == ECONNABORTED);
+}
+
 struct find {
     const char *path;
     size_t best;
@@ -195,13 +202,13 @@ int mounted_open(const char *path, struct mounted *ret_mounted)
         mounted_free(&mounted);
         return -1;
     }
-    int fd = open(mounted.mountpoint, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    int fd = -1;
+    if (mounted_is_dead(mounted.mountpoint))
+        complain(path, "the daemon of this mount has died; clear it with `fasterfs umount %s` and mount again",
+                 mounted.mountpoint);
+    else if ((fd = open(mounted.mountpoint, O_RDONLY | O_DIRECTORY | O_CLOEXEC)) < 0)
+        complain(path, "%s; use it as the user who mounted it", strerror(errno));
     if (fd < 0) {
-        if (errno == ENOTCONN)
-            complain(path, "the daemon of this mount has died; clear it with `fasterfs umount %s` and mount again",
-                     mounted.mountpoint);
-        else
-            complain(path, "%s", strerror(errno));
         mounted_free(&mounted);
         return -1;
     }

@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <pthread.h>
 #include <semaphore.h>
 #include <signal.h>
@@ -434,14 +435,24 @@ int serve_run(struct serve *serve)
     return rc;
 }
 
+/* The kernel has let go of the session: nothing of it is mounted any more, anywhere. */
+static bool is_severed(struct serve *serve)
+{
+    struct pollfd poll_fd = {.fd = fuse_session_fd(serve->session)};
+    return poll(&poll_fd, 1, 0) == 1 && (poll_fd.revents & POLLERR);
+}
+
 void serve_close(struct serve *serve)
 {
     if (!serve)
         return;
     commits_close(serve->adapter.commits);
     if (serve->session) {
-        if (serve->mountpoint && !serve->detached)
-            fuse_session_unmount(serve->session); /* knows when it is unmounted already */
+        /* libfuse unmounts by path unless the session is severed. Detached and still in use, that could
+         * be somebody else's mount by now; closing the channel is enough then (libfuse
+         * does not free its copy of the path in that case; the process ends anyway). */
+        if (serve->mountpoint && (!serve->detached || is_severed(serve)))
+            fuse_session_unmount(serve->session);
         fuse_session_destroy(serve->session);
     }
     sem_destroy(&serve->all_busy);

@@ -82,18 +82,15 @@ int command_umount(int argc, char **argv)
         status = complain(path, "no fasterfs is mounted here; `findmnt -t fuse.fasterfs` lists those that are");
         goto out;
     }
-    int fd = open(mounted.mountpoint, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (fd >= 0) {
-        status = sync_mounted(fd, path);
-        close(fd);
+    dead = mounted_is_dead(mounted.mountpoint);
+    if (!dead) {
+        int fd = open(mounted.mountpoint, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        status =
+            fd < 0 ? complain(path, "%s; unmount as the user who mounted it", strerror(errno)) : sync_mounted(fd, path);
+        if (fd >= 0)
+            close(fd);
         if (status != STATUS_DONE)
             goto out;
-    } else {
-        dead = errno == ENOTCONN || errno == ECONNABORTED;
-        if (!dead) {
-            status = complain(path, "%s; unmount as the user who mounted it", strerror(errno));
-            goto out;
-        }
     }
     rc = unmount(mounted.mountpoint, dead);
     if (rc == -EBUSY)

@@ -3,12 +3,14 @@
 # Every mistake gives one line with the path and what to do, the right status, and changes nothing.
 . "$(dirname "$0")/lib.sh"
 
+state() { find "$work/kept" -printf '%p %y %m %U:%G %s %T@\n' | LC_ALL=C sort; }
+
 # expect STATUS PATH WORDS COMMAND...: the line begins with PATH and contains WORDS; the directory
 # $work/kept is as it was.
 expect() {
     local want=$1 path=$2 words=$3 got=0 before
     shift 3
-    before=$(ls -laR --time-style=full-iso "$work/kept" 2>/dev/null || true)
+    before=$(state)
     "$@" >"$work/out" 2>"$work/err" || got=$?
     echo "$got: $(cat "$work/err")"
     [ "$got" = "$want" ] || fail "status $got, not $want: $*"
@@ -17,7 +19,7 @@ expect() {
     [ -z "$path" ] || grep -qF "fasterfs: $path: " "$work/err" || fail "the line does not begin with $path"
     grep -q -- "$words" "$work/err" || fail "the line does not say \"$words\""
     grep -q ';' "$work/err" || fail "the line does not say what to do"
-    [ "$before" = "$(ls -laR --time-style=full-iso "$work/kept" 2>/dev/null || true)" ] || fail "something was touched: $*"
+    [ "$before" = "$(state)" ] || fail "something was touched: $*"
     if grep -qF " $mnt " /proc/self/mountinfo; then fail "mounted: $*"; fi
 }
 F=$FASTERFS

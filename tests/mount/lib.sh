@@ -22,9 +22,10 @@ skip_part() { echo "SKIPPED PART: $*" >&2; }
 
 # Process id of the daemon that serves the store $1: the one that has this directory open and locked.
 daemon_of() {
-    local pid
+    local pid exe
     for pid in /proc/[0-9]*; do
-        if [ "$(readlink "$pid/exe" 2>/dev/null || true)" = "$FASTERFS" ] &&
+        exe=$(readlink "$pid/exe" 2>/dev/null || true)
+        if [ "${exe% (deleted)}" = "$FASTERFS" ] && # deleted: built again meanwhile
             tr '\0' '\n' <"$pid/cmdline" 2>/dev/null | grep -qxF -- "$1"; then
             basename "$pid"
             return

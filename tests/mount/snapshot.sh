@@ -21,7 +21,7 @@ check() {
     [ "$(cat "$mnt/.snapshots/two/a/b/file")" = two ] || fail "snapshot two does not hold what was"
     [ "$(cat "$mnt/a/b/file")" = three ] || fail "the live tree is not what it was"
     manifest "$mnt/.snapshots/one" | cmp - "$work/one" || {
-        manifest "$mnt/.snapshots/one" | diff - "$work/one" | head >&2
+        manifest "$mnt/.snapshots/one" | diff - "$work/one" >"$work/diff" || head "$work/diff" >&2
         fail "snapshot one differs from the tree it was taken of"
     }
 }

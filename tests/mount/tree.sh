@@ -14,7 +14,7 @@ say "a tree of at most $files_max files and $((bytes_max >> 20)) MiB out of /usr
 mkdir "$source"
 (cd / && find usr/include usr/share usr/lib -xdev \( -type f -o -type l \) -size -20000k -printf '%s %p\0' 2>/dev/null) |
     awk -v RS='\0' -v n="$files_max" -v b="$bytes_max" \
-        '{ size = $1; sub(/^[0-9]+ /, ""); if (NR > n || (sum += size) > b) exit; printf "%s%c", $0, 0 }' |
+        '{ size = $1; sub(/^[0-9]+ /, ""); sum += size; if (NR <= n && sum <= b) printf "%s%c", $0, 0 }' |
     tar -C / --null -T - -cf - | tar -C "$source" -xpf -
 mkdir -p "$source"/own/{empty,deep/er}
 truncate -s 5G "$source/own/sparse-head"
@@ -38,7 +38,7 @@ same() {
     manifest "$source" >"$work/want"
     manifest "$mnt/tree" >"$work/have"
     cmp "$work/want" "$work/have" || {
-        diff "$work/want" "$work/have" | head >&2
+        diff "$work/want" "$work/have" >"$work/diff" || head "$work/diff" >&2
         fail "$1: sums, modes or times differ"
     }
     [ "$(stat -c %h "$mnt/tree/own/hard")" = 2 ] || fail "$1: a hard link is lost"
@@ -62,9 +62,9 @@ while IFS= read -r -d '' file; do
     2) for t in "$source" "$mnt/tree"; do mv "$t/$file" "$t/$file.moved"; done ;;
     3) for t in "$source" "$mnt/tree"; do echo more >>"$t/$file"; done ;;
     esac
-done < <(cd "$source" && find usr -type f -print0 | LC_ALL=C sort -z | head -z -n 6000)
-(cd "$source" && find . -depth -print0) | while IFS= read -r -d '' f; do # times are not compared to the nanosecond here
-    touch -h -d '2020-02-02 UTC' "$source/$f" "$mnt/tree/$f"
+done < <(cd "$source" && find usr -type f -print0 | LC_ALL=C sort -z)
+for t in "$source" "$mnt/tree"; do # the two were not changed in the same nanosecond
+    (cd "$t" && find . -depth -print0 | xargs -0 touch -h -d '2020-02-02 UTC')
 done
 "$FASTERFS" sync "$mnt"
 for n in 1 2 3; do echo "not promised $n" >"$mnt/after-the-sync-$n"; done
@@ -81,7 +81,6 @@ rm -f "$mnt"/after-the-sync-*
 [ -z "$(ls -A "$mnt")" ] || fail "something is left: $(ls -A "$mnt")"
 "$FASTERFS" umount "$mnt"
 
-case $(basename "$FASTERFS") in *san) exit 0 ;; esac
 if ! grep -qa __asan_init "$FASTERFS" && ! grep -qa __tsan_init "$FASTERFS"; then
     for p in "$peak" "$peak2" "$peak3"; do
         [ "$p" -le $((budget + 24)) ] || fail "the daemon used $p MiB of memory, more than $budget + 24"
