@@ -62,3 +62,13 @@ int alloc_write_super(struct fs *fs)
     pthread_mutex_unlock(&fs->alloc_lock);
     return rc;
 }
+
+void alloc_count(struct fs *fs, int64_t more)
+{
+    uint64_t count = atomic_load_explicit(&fs->inodes, memory_order_relaxed), next;
+
+    do /* the root is always there */
+        next = more < 0 && count <= (uint64_t)-more ? 1 : count + (uint64_t)more;
+    while (!atomic_compare_exchange_weak_explicit(&fs->inodes, &count, next, memory_order_relaxed,
+                                                  memory_order_relaxed));
+}

@@ -5,13 +5,6 @@
 #include <errno.h>
 #include <string.h>
 
-static int inode_of(struct fs_session *s, const struct view *view, struct inode *ret_inode)
-{
-    int rc = get_inode(s, view, ret_inode);
-
-    return rc == -ENOENT ? -ESTALE : rc;
-}
-
 int fs_getattr(struct fs_session *s, uint64_t ino, struct fs_attr *ret_attr)
 {
     struct view view;
@@ -22,7 +15,7 @@ int fs_getattr(struct fs_session *s, uint64_t ino, struct fs_attr *ret_attr)
     int rc = view_get(s, ino, &view);
     if (rc < 0)
         return rc;
-    rc = inode_of(s, &view, &inode);
+    rc = get_inode(s, &view, &inode);
     if (rc == 0) {
         inode_attr(&inode, ret_attr);
         view_attr(&view, ret_attr);
@@ -63,7 +56,7 @@ static int set_locked(struct fs_session *s, uint64_t ino, const struct fs_attr *
     int rc = txn_inode(s, ino, &inode);
     if (rc < 0) {
         txn_abandon(s);
-        return rc == -ENOENT ? -ESTALE : rc;
+        return rc;
     }
     inode_set(inode, attr, set, &s->txn.now);
     txn_dirty(s, inode);
@@ -80,7 +73,7 @@ int fs_setattr(struct fs_session *s, uint64_t ino, const struct fs_attr *attr, u
     lock_write(s->fs, &locks, &ino, 1);
     int rc = set_locked(s, ino, attr, set);
     if (rc == 0 && ret_attr) {
-        rc = inode_of(s, &(struct view){.ino = ino}, &inode);
+        rc = get_inode(s, &(struct view){.ino = ino}, &inode);
         if (rc == 0)
             inode_attr(&inode, ret_attr);
     }
@@ -107,7 +100,7 @@ int fs_readlink(struct fs_session *s, uint64_t ino, char *buf, size_t len)
 
     if (rc < 0)
         return rc;
-    rc = inode_of(s, &view, &inode);
+    rc = get_inode(s, &view, &inode);
     if (rc == 0 && !S_ISLNK(inode.mode))
         rc = -EINVAL;
     if (rc == 0) {
@@ -147,6 +140,8 @@ static int fill_dots(const struct walk *w, uint64_t *cookie)
 
     view_attr(&w->view, &at);
     view_attr(&w->view, &up);
+    if (w->view.snapshot && w->dir.ino == FS_INO_ROOT)
+        up.ino = FS_INO_SNAPSHOTS;
     if (*cookie == 0) {
         if (w->fill(w->ctx, &(struct fs_dirent){.name = ".", .name_len = 1, .ino = at.ino, .type = S_IFDIR, .cookie = 1}))
             return 1;
@@ -263,7 +258,7 @@ static int fill_page(const struct walk *w, uint64_t number, uint64_t from)
 
 static int readdir_in(struct walk *w, uint64_t cookie)
 {
-    int rc = inode_of(w->s, &w->view, &w->dir);
+    int rc = get_inode(w->s, &w->view, &w->dir);
 
     if (rc == 0 && !S_ISDIR(w->dir.mode))
         rc = -ENOTDIR;

@@ -4,7 +4,8 @@
  *
  * Invariants, under the inode's lock:
  *   1. A chunk is never longer than the file reaches into it; what it lacks reads as zeros.
- *   2. A file that is not INODE_SPARSE has all of its chunks, each as long as the file reaches into it;
+ *   2. No chunk from `data_end` on exists.
+ *   3. A file that is not INODE_SPARSE has all of its chunks, each as long as the file reaches into it;
  *      so their lengths are known without reading. In a sparse one, `blocks` counts what they hold.
  */
 #include "private.h"
@@ -152,6 +153,8 @@ static int write_chunk(struct fs_session *s, struct inode *inode, struct store_p
 
     if (rc < 0)
         return rc;
+    if (at / FS_CHUNK_BYTES >= inode->data_end)
+        inode->data_end = at / FS_CHUNK_BYTES + 1;
     if (from + len > old && (inode->flags & INODE_SPARSE))
         inode->blocks += chunk_blocks(from + len) - chunk_blocks(old);
     if (from == 0 && len >= old)
@@ -219,20 +222,20 @@ static ssize_t write_unit(struct fs_session *s, uint64_t ino, const uint8_t *buf
     return rc < 0 ? rc : (ssize_t)len;
 }
 
-/* Bytes of file that fit a unit whatever their place. */
-static size_t unit_data_max(struct fs_session *s)
+/* How many chunks a unit can write. */
+static uint64_t unit_chunks(struct fs_session *s)
 {
-    uint64_t chunk = store_record_bytes(17, FS_CHUNK_BYTES);
     uint64_t room = store_limits(s->fs->store).unit_bytes_max - store_record_bytes(9, INODE_BYTES);
-    uint64_t chunks = room / chunk;
+    uint64_t chunks = room / store_record_bytes(17, FS_CHUNK_BYTES);
 
-    return chunks > WRITE_MAX / FS_CHUNK_BYTES ? WRITE_MAX : (chunks > 1 ? chunks - 1 : 1) * FS_CHUNK_BYTES;
+    return chunks > 0 ? chunks : 1;
 }
 
 ssize_t fs_write(struct fs_session *s, uint64_t ino, const void *buf, size_t len, uint64_t offset, unsigned flags)
 {
     struct lockset locks;
-    size_t part_max = unit_data_max(s), done = 0;
+    uint64_t chunks = unit_chunks(s);
+    size_t done = 0;
 
     if (!is_live(ino))
         return -EROFS;
@@ -244,8 +247,9 @@ ssize_t fs_write(struct fs_session *s, uint64_t ino, const void *buf, size_t len
         return 0;
     lock_write(s->fs, &locks, &ino, 1);
     while (done < len) {
-        size_t part = smaller(len - done, part_max - (offset + done) % FS_CHUNK_BYTES % part_max);
-        ssize_t wrote = write_unit(s, ino, (const uint8_t *)buf + done, part, offset + done, flags);
+        uint64_t at = offset + done;
+        size_t part = smaller(len - done, (at / FS_CHUNK_BYTES + chunks) * FS_CHUNK_BYTES - at);
+        ssize_t wrote = write_unit(s, ino, (const uint8_t *)buf + done, part, at, flags);
         if (wrote < 0) {
             unlock_write(&locks);
             return done > 0 ? (ssize_t)done : wrote;
@@ -262,7 +266,7 @@ ssize_t fs_write(struct fs_session *s, uint64_t ino, const void *buf, size_t len
 static int cut(struct fs_session *s, struct inode *inode, uint64_t size)
 {
     uint64_t keep = (size + FS_CHUNK_BYTES - 1) / FS_CHUNK_BYTES;
-    uint64_t end = (inode->size + FS_CHUNK_BYTES - 1) / FS_CHUNK_BYTES;
+    uint64_t end = inode->data_end;
     uint32_t rest = (uint32_t)(size % FS_CHUNK_BYTES), old;
     int rc = 0;
 
@@ -286,6 +290,8 @@ static int cut(struct fs_session *s, struct inode *inode, uint64_t size)
         }
     }
     inode->size = size;
+    if (inode->data_end > keep)
+        inode->data_end = keep;
     if (size == 0) {
         inode->flags &= ~(uint32_t)INODE_SPARSE;
         inode->blocks = 0;
@@ -296,7 +302,7 @@ static int cut(struct fs_session *s, struct inode *inode, uint64_t size)
 static uint64_t next_cut(const struct fs_session *s, const struct inode *inode, uint64_t size)
 {
     uint64_t step = smaller(REMOVE_AT_ONCE, store_limits(s->fs->store).unit_bytes_max / 2 / store_record_bytes(17, 0));
-    uint64_t end = (inode->size + FS_CHUNK_BYTES - 1) / FS_CHUNK_BYTES;
+    uint64_t end = inode->data_end;
 
     if (inode->size <= size || end <= step + size / FS_CHUNK_BYTES)
         return size;

@@ -41,6 +41,8 @@ int get_inode(struct fs_session *s, const struct view *view, struct inode *ret_i
     uint32_t len;
     int rc = get_value(s, view->snapshot, &key, bytes, sizeof bytes, &len);
 
+    if (rc == -ENOENT)
+        return -ESTALE;
     return rc < 0 ? rc : inode_decode(bytes, len, view->ino, ret_inode);
 }
 
@@ -276,7 +278,7 @@ int txn_apply(struct fs_session *s, unsigned flags)
     if (rc < 0)
         return rc;
     if (t->inodes_added > 0)
-        atomic_fetch_add_explicit(&s->fs->inodes, (uint64_t)t->inodes_added, memory_order_relaxed);
+        alloc_count(s->fs, t->inodes_added);
     for (unsigned i = 0; i < t->dead_count; i++)
         if (!ref_orphan(s->fs, t->dead[i].ino, t->dead[i].orphan))
             reap_add(s, t->dead[i].ino, t->dead[i].orphan);

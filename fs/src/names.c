@@ -45,10 +45,18 @@ static int attr_of(struct fs_session *s, const struct view *view, struct fs_attr
     int rc = get_inode(s, view, &inode);
 
     if (rc < 0)
-        return rc == -ENOENT ? -EIO : rc;
+        return rc;
     inode_attr(&inode, ret_attr);
     view_attr(view, ret_attr);
     return 0;
+}
+
+int why_absent(struct fs_session *s, const struct view *dir)
+{
+    struct inode inode;
+    int rc = get_inode(s, dir, &inode);
+
+    return rc == 0 && !S_ISDIR(inode.mode) ? -ENOTDIR : rc < 0 ? rc : -ENOENT;
 }
 
 /* ---- lookup ---------------------------------------------------------------------------------------- */
@@ -63,22 +71,23 @@ static int lookup_name(struct fs_session *s, const struct view *dir, const char 
         rc = get_inode(s, dir, &inode);
         if (rc == 0 && !S_ISDIR(inode.mode))
             return -ENOTDIR;
+        if (rc == 0 && inode.nlink == 0)
+            rc = -ENOENT;
         *ret_ino = name[1] ? inode.parent : dir->ino;
         return rc;
     }
     rc = get_entry(s, dir, name, &entry);
     if (rc == 0)
         *ret_ino = entry.ino;
-    if (rc != -ENOENT)
-        return rc;
-    rc = get_inode(s, dir, &inode);
-    return rc == 0 && !S_ISDIR(inode.mode) ? -ENOTDIR : rc < 0 ? rc : -ENOENT;
+    return rc == -ENOENT ? why_absent(s, dir) : rc;
 }
 
 static int lookup_in(struct fs_session *s, const struct view *dir, const char *name, struct fs_attr *ret_attr)
 {
     struct view child = *dir;
     uint64_t none;
+    if (dir->snapshot && dir->ino == FS_INO_ROOT && strcmp(name, "..") == 0)
+        return snapshots_getattr(s, ret_attr);
     int rc = lookup_name(s, dir, name, &child.ino);
 
     if (rc == 0 && !dir->snapshot)
@@ -210,7 +219,7 @@ int fs_mknod(struct fs_session *s, const struct fs_cred *cred, uint64_t parent, 
 {
     if ((mode & S_IFMT) == 0)
         mode |= S_IFREG;
-    if (S_ISDIR(mode) || S_ISLNK(mode))
+    if (!S_ISREG(mode) && !S_ISFIFO(mode) && !S_ISSOCK(mode) && !S_ISCHR(mode) && !S_ISBLK(mode))
         return -EINVAL;
     return make(s, cred, parent, name, mode & (S_IFMT | 07777), S_ISCHR(mode) || S_ISBLK(mode) ? rdev : 0, NULL,
                 ret_attr);
@@ -311,7 +320,7 @@ static int remove_in_txn(struct fs_session *s, uint64_t parent, const char *name
     if (rc == 0)
         rc = txn_inode(s, entry->ino, &inode);
     if (rc < 0)
-        return rc == -ENOENT ? -EIO : rc;
+        return rc == -ESTALE ? -EIO : rc;
     if (directory && !S_ISDIR(inode->mode))
         return -ENOTDIR;
     if (!directory && S_ISDIR(inode->mode))
@@ -332,7 +341,7 @@ static int lock_name(struct fs_session *s, uint64_t parent, const char *name, st
     for (;;) {
         int rc = get_entry(s, &dir, name, &peek);
         if (rc < 0)
-            return rc;
+            return rc == -ENOENT ? why_absent(s, &dir) : rc;
         lock_write(s->fs, locks, (uint64_t[]){parent, peek.ino}, 2);
         rc = get_entry(s, &dir, name, ret_entry);
         if (rc == 0 && ret_entry->ino == peek.ino)

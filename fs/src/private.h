@@ -55,7 +55,7 @@ struct fs {
     uint64_t next_orphan, orphan_end; /* likewise */
     uint64_t first_orphan;            /* no orphan record has a lower number */
     uint64_t inodes_written;
-    _Atomic uint64_t inodes; /* in use; relaxed: a statistic */
+    _Atomic uint64_t inodes; /* in use; relaxed: a statistic. After a crash it may lag, it never wraps */
 
     pthread_mutex_t reap_lock; /* guards the list */
     pthread_cond_t reap_wake;
@@ -67,6 +67,7 @@ struct fs {
     pthread_rwlock_t snapshots_lock; /* read: while one is in use; write: opening and closing */
     struct snapshot_slot {
         uint64_t id; /* 0: not open */
+        uint64_t time_ns;
         struct store_snapshot *snapshot;
     } *slots; /* [SNAPSHOT_SLOTS + 1] */
 };
@@ -106,7 +107,7 @@ struct fs_session {
 /* Where to read: the live tree, or a snapshot. */
 struct view {
     const struct store_snapshot *snapshot; /* NULL: live */
-    uint64_t slot, id;
+    uint64_t slot, id, time_ns;            /* of the snapshot */
     uint64_t ino; /* within the tree */
 };
 
@@ -134,6 +135,7 @@ bool ref_put(struct fs *fs, uint64_t ino, uint64_t count, uint64_t *ret_orphan);
 /* inode.c: reading, and the txn */
 int get_value(struct fs_session *s, const struct store_snapshot *snapshot, const struct fs_key *key, void *buf,
               uint32_t room, uint32_t *ret_len);
+/* -ESTALE: there is none with that number. */
 int get_inode(struct fs_session *s, const struct view *view, struct inode *ret_inode);
 int get_entry(struct fs_session *s, const struct view *dir, const char *name, struct entry *ret_entry);
 void fs_now(struct fs *fs, struct timespec *ret_now);
@@ -155,6 +157,8 @@ void txn_abandon(struct fs_session *s);
 int alloc_ino(struct fs *fs, uint64_t *ret_ino);
 int alloc_orphan(struct fs *fs, uint64_t *ret_number);
 int alloc_write_super(struct fs *fs);
+/* Counts inodes made or removed. */
+void alloc_count(struct fs *fs, int64_t more);
 
 /* data.c */
 /* Removes all chunks of an inode without a name, some per unit. */
@@ -186,5 +190,7 @@ void snapshots_close(struct fs *fs);
 
 /* names.c */
 int check_name(const char *name);
+/* Why the name is not there: -ENOENT, or what is wrong with its directory. */
+int why_absent(struct fs_session *s, const struct view *dir);
 
 #endif

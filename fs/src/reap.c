@@ -26,7 +26,7 @@ static int remove_inode(struct fs_session *s, const struct dead *dead)
     }
     rc = store_unit_apply(s->store, STORE_UNIT_FREES);
     if (rc == 0)
-        atomic_fetch_sub_explicit(&s->fs->inodes, 1, memory_order_relaxed); /* a statistic */
+        alloc_count(s->fs, -1);
     return rc;
 }
 
@@ -40,7 +40,7 @@ static void reap(struct fs_session *s, const struct dead *dead)
     int rc = get_inode(s, &(struct view){.ino = dead->ino}, &inode);
     if (rc == 0 && inode.nlink == 0)
         rc = data_remove(s, &inode);
-    if ((rc == 0 && inode.nlink == 0) || rc == -ENOENT)
+    if ((rc == 0 && inode.nlink == 0) || rc == -ESTALE)
         rc = remove_inode(s, dead);
     unlock_write(&locks);
 }

@@ -21,7 +21,7 @@ static int look(struct fs_session *s, struct move *m)
     int rc = get_entry(s, &(struct view){.ino = m->from_dir}, m->from_name, &m->from);
 
     if (rc < 0)
-        return rc;
+        return rc == -ENOENT ? why_absent(s, &(struct view){.ino = m->from_dir}) : rc;
     rc = get_entry(s, &(struct view){.ino = m->to_dir}, m->to_name, &m->to);
     if (rc == -ENOENT) {
         m->to.ino = 0;
@@ -130,7 +130,7 @@ static int move_in_txn(struct fs_session *s, const struct move *m)
     if ((rc = txn_inode(s, m->from_dir, &from)) < 0 || (rc = txn_inode(s, m->to_dir, &to)) < 0 ||
         (rc = txn_inode(s, m->from.ino, &moved)) < 0 ||
         (m->to.ino && (rc = txn_inode(s, m->to.ino, &there)) < 0))
-        return rc == -ENOENT ? -EIO : rc;
+        return rc;
     if (!S_ISDIR(to->mode))
         return -ENOTDIR;
     if (to->nlink == 0)

@@ -130,7 +130,7 @@ static int get_time(const uint8_t *at, struct timespec *ret_time)
 
 /* 0 mode, 4 nlink, 8 uid, 12 gid, 16 flags, 20 zero, 24 rdev, 32 size, 40 blocks, 48 generation,
  * 56 parent, 64 entries, 72 first_seq, 80 next_seq, 88 orphan, 96 atime, 108 mtime, 120 ctime,
- * 132 btime (seconds 8, nanoseconds 4 each), 144 zeros to 176. */
+ * 132 btime (seconds 8, nanoseconds 4 each), 144 data_end, 152 zeros to 176. */
 void inode_encode(const struct inode *inode, uint8_t *bytes)
 {
     memset(bytes, 0, INODE_BYTES);
@@ -152,6 +152,7 @@ void inode_encode(const struct inode *inode, uint8_t *bytes)
     put_time(bytes + 108, &inode->mtime);
     put_time(bytes + 120, &inode->ctime);
     put_time(bytes + 132, &inode->btime);
+    put64(bytes + 144, inode->data_end);
 }
 
 int inode_decode(const uint8_t *bytes, uint32_t len, uint64_t ino, struct inode *ret_inode)
@@ -174,10 +175,12 @@ int inode_decode(const uint8_t *bytes, uint32_t len, uint64_t ino, struct inode 
                        .entries = get64(bytes + 64),
                        .first_seq = get64(bytes + 72),
                        .next_seq = get64(bytes + 80),
-                       .orphan = get64(bytes + 88)};
+                       .orphan = get64(bytes + 88),
+                       .data_end = get64(bytes + 144)};
     if (get_time(bytes + 96, &i.atime) < 0 || get_time(bytes + 108, &i.mtime) < 0 ||
         get_time(bytes + 120, &i.ctime) < 0 || get_time(bytes + 132, &i.btime) < 0 ||
-        i.size > (uint64_t)FS_SIZE_MAX || i.first_seq > i.next_seq || (i.mode & S_IFMT) == 0)
+        i.size > (uint64_t)FS_SIZE_MAX || i.first_seq > i.next_seq ||
+        i.data_end > (i.size + FS_CHUNK_BYTES - 1) / FS_CHUNK_BYTES || (i.mode & S_IFMT) == 0)
         return -EIO;
     *ret_inode = i;
     return 0;

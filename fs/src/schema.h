@@ -57,6 +57,7 @@ struct inode {
     uint64_t parent;             /* directories: where ".." leads */
     uint64_t entries;            /* directories: names in it */
     uint64_t first_seq, next_seq; /* directories: no name has a sequence number outside of the two */
+    uint64_t data_end;           /* files: no chunk from this number on */
     uint64_t orphan;             /* number of the orphan record, once nlink is 0 */
 };
 void inode_encode(const struct inode *inode, uint8_t *bytes);

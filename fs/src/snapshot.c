@@ -63,6 +63,7 @@ static int open_slot(struct fs_session *s, uint64_t slot)
             rc = store_snapshot_open(s->fs->store, search.found.id, &at->snapshot);
         if (rc == 0)
             at->id = search.found.id;
+        at->time_ns = search.found.time_ns;
     }
     pthread_rwlock_unlock(&s->fs->snapshots_lock);
     return rc == -ENOENT ? -ESTALE : rc;
@@ -82,6 +83,7 @@ int view_get(struct fs_session *s, uint64_t ino, struct view *ret_view)
         if (s->fs->slots[slot].id != 0) {
             ret_view->snapshot = s->fs->slots[slot].snapshot;
             ret_view->id = s->fs->slots[slot].id;
+            ret_view->time_ns = s->fs->slots[slot].time_ns;
             return 0;
         }
         pthread_rwlock_unlock(&s->fs->snapshots_lock);
@@ -103,6 +105,8 @@ void view_attr(const struct view *view, struct fs_attr *attr)
         return;
     attr->ino |= view->slot << SNAPSHOT_SHIFT;
     attr->generation = view->id;
+    if (view->ino == FS_INO_ROOT) /* when it was taken */
+        attr->btime = (struct timespec){(time_t)(view->time_ns / 1000000000), (long)(view->time_ns % 1000000000)};
 }
 
 /* ---- `.snapshots` itself ------------------------------------------------------------------------------- */
@@ -123,13 +127,9 @@ int snapshots_getattr(struct fs_session *s, struct fs_attr *ret_attr)
     return 0;
 }
 
-static int attr_of(struct fs_session *s, const struct store_snapshot_info *info, struct fs_attr *ret_attr)
+static int attr_of(struct fs_session *s, uint64_t id, struct fs_attr *ret_attr)
 {
-    int rc = fs_getattr(s, slot_of(info->id) << SNAPSHOT_SHIFT | FS_INO_ROOT, ret_attr);
-
-    if (rc == 0) /* when it was taken */
-        ret_attr->btime = (struct timespec){(time_t)(info->time_ns / 1000000000), (long)(info->time_ns % 1000000000)};
-    return rc;
+    return fs_getattr(s, slot_of(id) << SNAPSHOT_SHIFT | FS_INO_ROOT, ret_attr);
 }
 
 int snapshots_lookup(struct fs_session *s, const char *name, struct fs_attr *ret_attr)
@@ -141,7 +141,7 @@ int snapshots_lookup(struct fs_session *s, const char *name, struct fs_attr *ret
     if (strcmp(name, "..") == 0)
         return fs_lookup(s, FS_INO_ROOT, ".", ret_attr);
     int rc = find(s, &search);
-    return rc < 0 ? rc : attr_of(s, &search.found, ret_attr);
+    return rc < 0 ? rc : attr_of(s, search.found.id, ret_attr);
 }
 
 int snapshots_create(struct fs_session *s, const char *name, struct fs_attr *ret_attr)
@@ -158,8 +158,7 @@ int snapshots_create(struct fs_session *s, const char *name, struct fs_attr *ret
     rc = store_snapshot_create(s->fs->store, name, (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec, &id);
     if (rc < 0)
         return rc;
-    struct store_snapshot_info info = {.id = id, .time_ns = (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec};
-    return attr_of(s, &info, ret_attr);
+    return attr_of(s, id, ret_attr);
 }
 
 int snapshots_delete(struct fs_session *s, const char *name)
@@ -213,7 +212,7 @@ int snapshots_readdir(struct fs_session *s, uint64_t cookie, bool with_attr, fs_
         return 0;
     while ((rc = store_snapshot_list(s->fs->store, find_next, &next)) > 0) {
         next.after = next.found.id;
-        if (with_attr && attr_of(s, &next.found, &attr) < 0)
+        if (with_attr && attr_of(s, next.found.id, &attr) < 0)
             continue; /* dropped meanwhile */
         if (fill(ctx, &(struct fs_dirent){.name = next.found.label,
                                           .name_len = strlen(next.found.label),

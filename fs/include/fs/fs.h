@@ -154,7 +154,7 @@ void fs_forget(struct fs_session *s, uint64_t ino, uint64_t count);
 
 /* Bytes read; fewer than len only at the end of the file. Holes read as zeros. */
 FS_NODISCARD ssize_t fs_read(struct fs_session *s, uint64_t ino, void *buf, size_t len, uint64_t offset);
-/* All of it or nothing, one unit (several where log memory is below 2 MiB); len at most 1 MiB. -EFBIG beyond FS_SIZE_MAX. `flags`: FS_KILL_PRIV. */
+/* All of it or nothing, one unit (several where log memory or a segment is below 4 MiB); len at most 1 MiB. -EFBIG beyond FS_SIZE_MAX. `flags`: FS_KILL_PRIV. */
 FS_NODISCARD ssize_t fs_write(struct fs_session *s, uint64_t ino, const void *buf, size_t len, uint64_t offset,
                               unsigned flags);
 
