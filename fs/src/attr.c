@@ -160,6 +160,7 @@ static int fill_dots(const struct walk *w, uint64_t *cookie)
 struct batch {
     struct listed listed[FS_LISTING_NAMES];
     unsigned count, given;
+    bool absent; /* there is no such listing */
 };
 
 /* Reads the listing and, for a caller that wants attributes, takes a reference on each entry while the
@@ -186,7 +187,8 @@ static int load_batch(const struct walk *w, uint64_t number, uint64_t from, stru
     }
     if (refs)
         unlock_read(s->fs, w->view.ino);
-    return rc == -ENOENT ? 0 : rc;
+    batch->absent = rc == -ENOENT;
+    return batch->absent ? 0 : rc;
 }
 
 /* All inodes of the batch at once: those that are not in memory then cost one wait together. */
@@ -240,11 +242,20 @@ static int fill_entry(const struct walk *w, struct batch *batch, unsigned i)
     return 0;
 }
 
-/* Entries of one listing from sequence number `from` on. */
-static int fill_page(const struct walk *w, uint64_t number, uint64_t from)
+/* Entries of one listing from sequence number `from` on; *ret_next is the listing after it. */
+static int fill_page(const struct walk *w, uint64_t number, uint64_t from, uint64_t *ret_next)
 {
     struct batch batch;
+    struct fs_key gap = key_gap(w->view.ino, number);
     int rc = load_batch(w, number, from, &batch), full = 0;
+
+    *ret_next = number + 1;
+    if (rc == 0 && batch.absent) {
+        rc = get_gap(w->s, w->view.snapshot, &gap, ret_next);
+        if (rc == -ENOENT)
+            rc = 0;
+        return rc == 0 && *ret_next <= number ? -EIO : rc;
+    }
 
     if (rc == 0 && w->with_attr)
         read_inodes(w, &batch);
@@ -270,10 +281,11 @@ static int readdir_in(struct walk *w, uint64_t cookie)
     if (from < w->dir.first_seq)
         from = w->dir.first_seq;
     while (from < w->dir.next_seq) {
-        rc = fill_page(w, from / FS_LISTING_NAMES, from);
+        uint64_t next;
+        rc = fill_page(w, from / FS_LISTING_NAMES, from, &next);
         if (rc != 0)
             return rc < 0 ? rc : 0;
-        from = (from / FS_LISTING_NAMES + 1) * FS_LISTING_NAMES;
+        from = next * FS_LISTING_NAMES;
     }
     return 0;
 }

@@ -5,7 +5,10 @@
  * Invariants:
  *   1. An entry record (parent, name) exists exactly when the listing of its sequence number has it.
  *   2. A directory's `entries` counts its names; its nlink is 2 and one more for each directory in it.
- *   3. Sequence numbers of a directory are given once, ascending.
+ *   3. The page of first_seq has a name, unless the directory is empty. Pages without names after it, all
+ *      of whose numbers were given, make up gaps that readdir can jump: [a, b) has 'G' a = b and 'H' b = a.
+ *      (Where two pages die in one unit, the second stays out of them: readdir then probes it.)
+ *   4. Sequence numbers of a directory are given once, ascending.
  */
 #include "private.h"
 
@@ -56,6 +59,17 @@ int get_entry(struct fs_session *s, const struct view *dir, const char *name, st
     return rc < 0 ? rc : entry_decode(bytes, len, ret_entry);
 }
 
+int get_gap(struct fs_session *s, const struct store_snapshot *snapshot, const struct fs_key *key, uint64_t *ret_page)
+{
+    uint8_t bytes[GAP_BYTES];
+    uint32_t len;
+    int rc = get_value(s, snapshot, key, bytes, sizeof bytes, &len);
+
+    if (rc == 0)
+        *ret_page = gap_decode(bytes);
+    return rc == 0 && len != GAP_BYTES ? -EIO : rc;
+}
+
 void fs_now(struct fs *fs, struct timespec *ret_now)
 {
     if (fs->options.now)
@@ -72,6 +86,7 @@ void txn_begin(struct fs_session *s)
 
     t->inode_count = t->page_count = t->entry_count = t->dead_count = 0;
     t->inodes_added = 0;
+    t->gap_changed = false;
     fs_now(s->fs, &t->now);
     store_unit_begin(s->store);
 }
@@ -148,9 +163,19 @@ static void touch_directory(struct fs_session *s, struct inode *dir)
     txn_dirty(s, dir);
 }
 
-int txn_add_name(struct fs_session *s, struct inode *dir, const char *name, uint64_t ino, uint32_t type)
+static int put_entry(struct fs_session *s, uint64_t dir, const char *name, const struct entry *entry)
 {
     struct txn *t = &s->txn;
+    struct fs_key key = key_entry(dir, name, strlen(name));
+
+    assert(t->entry_count < TXN_ENTRIES);
+    uint8_t *bytes = t->entry_bytes[t->entry_count++];
+    entry_encode(entry, bytes);
+    return store_unit_upsert(s->store, key.bytes, key.len, &(struct store_piece){bytes, ENTRY_BYTES}, 1, 0);
+}
+
+int txn_add_name(struct fs_session *s, struct inode *dir, const char *name, uint64_t ino, uint32_t type)
+{
     struct entry entry = {.ino = ino, .seq = dir->next_seq, .type = type & S_IFMT};
     size_t name_len = strlen(name);
     struct page *page;
@@ -165,36 +190,93 @@ int txn_add_name(struct fs_session *s, struct inode *dir, const char *name, uint
     dir->next_seq++;
     dir->entries++;
     touch_directory(s, dir);
-
-    assert(t->entry_count < TXN_ENTRIES);
-    uint8_t *bytes = t->entry_bytes[t->entry_count++];
-    entry_encode(&entry, bytes);
-    struct fs_key key = key_entry(dir->ino, name, name_len);
-    return store_unit_upsert(s->store, key.bytes, key.len, &(struct store_piece){bytes, ENTRY_BYTES}, 1, 0);
+    return put_entry(s, dir->ino, name, &entry);
 }
 
-/* Takes the entry out of its listing. */
-static int unlist(struct page *page, uint64_t seq)
+/* Finds the entry in its listing: where it begins, or -EIO. */
+static int find_listed(const struct page *page, uint64_t seq, int *ret_next)
 {
     struct listed listed;
 
-    for (uint32_t at = 0; at < page->len;) {
-        int next = listing_next(page->bytes, page->len, at, &listed);
-        if (next < 0)
-            return next;
-        if (listed.entry.seq == seq) {
-            memmove(page->bytes + at, page->bytes + next, page->len - (uint32_t)next);
-            page->len -= (uint32_t)next - at;
-            page->dirty = true;
-            return 0;
-        }
-        at = (uint32_t)next;
+    for (uint32_t at = 0; at < page->len; at = (uint32_t)*ret_next) {
+        *ret_next = listing_next(page->bytes, page->len, at, &listed);
+        if (*ret_next < 0)
+            return *ret_next;
+        if (listed.entry.seq == seq)
+            return (int)at;
     }
     return -EIO;
 }
 
-int txn_remove_name(struct fs_session *s, struct inode *dir, const char *name, const struct entry *entry,
-                    bool keep_entry)
+static int unlist(struct page *page, uint64_t seq)
+{
+    int next = 0, at = find_listed(page, seq, &next);
+
+    if (at < 0)
+        return at;
+    memmove(page->bytes + at, page->bytes + next, page->len - (uint32_t)next);
+    page->len -= (uint32_t)(next - at);
+    page->dirty = true;
+    return 0;
+}
+
+int txn_replace_name(struct fs_session *s, struct inode *dir, const char *name, const struct entry *entry,
+                     uint64_t ino, uint32_t type)
+{
+    struct entry changed = {.ino = ino, .seq = entry->seq, .type = type & S_IFMT};
+    struct page *page;
+    int next, at, rc = load_page(s, dir->ino, entry->seq / FS_LISTING_NAMES, &page);
+
+    if (rc < 0)
+        return rc;
+    at = find_listed(page, entry->seq, &next);
+    if (at < 0)
+        return at;
+    listing_set(page->bytes, (uint32_t)at, &changed);
+    page->dirty = true;
+    touch_directory(s, dir);
+    return put_entry(s, dir->ino, name, &changed);
+}
+
+static int put_gap(struct fs_session *s, const struct fs_key *key, unsigned which, uint64_t page)
+{
+    uint8_t *bytes = s->txn.gap_bytes[which];
+
+    gap_encode(page, bytes);
+    return store_unit_upsert(s->store, key->bytes, key->len, &(struct store_piece){bytes, GAP_BYTES}, 1, 0);
+}
+
+/* The listing `page` has lost its last name: joins it with the gaps beside it, or, at the front, moves
+ * first_seq past them. */
+static int bury_page(struct fs_session *s, struct inode *dir, uint64_t page)
+{
+    uint64_t first = page, end = page + 1;
+    struct fs_key before = key_gap_end(dir->ino, page), after = key_gap(dir->ino, page + 1);
+    int rc = 0, joins = 0;
+
+    if (s->txn.gap_changed)
+        return 0;
+    s->txn.gap_changed = true;
+    if ((rc = get_gap(s, NULL, &before, &first)) == 0)
+        rc = store_unit_delete(s->store, before.bytes, before.len);
+    if (rc < 0 && rc != -ENOENT)
+        return rc;
+    if ((rc = get_gap(s, NULL, &after, &end)) == 0) {
+        joins = 1;
+        rc = store_unit_delete(s->store, after.bytes, after.len);
+    }
+    if (rc < 0 && rc != -ENOENT)
+        return rc;
+    struct fs_key at_first = key_gap(dir->ino, first), at_end = key_gap_end(dir->ino, end);
+    if (page == dir->first_seq / FS_LISTING_NAMES) {
+        dir->first_seq = end * FS_LISTING_NAMES;
+        return joins ? store_unit_delete(s->store, at_end.bytes, at_end.len) : 0;
+    }
+    rc = put_gap(s, &at_first, 0, end);
+    return rc < 0 ? rc : put_gap(s, &at_end, 1, first);
+}
+
+int txn_remove_name(struct fs_session *s, struct inode *dir, const char *name, const struct entry *entry)
 {
     struct page *page;
     uint64_t number = entry->seq / FS_LISTING_NAMES;
@@ -208,13 +290,10 @@ int txn_remove_name(struct fs_session *s, struct inode *dir, const char *name, c
         return -EIO;
     dir->entries--;
     touch_directory(s, dir);
+    if (page->len == 0 && (number + 1) * FS_LISTING_NAMES <= dir->next_seq && (rc = bury_page(s, dir, number)) < 0)
+        return rc;
     if (dir->entries == 0)
         dir->first_seq = dir->next_seq;
-    else if (page->len == 0 && number == dir->first_seq / FS_LISTING_NAMES &&
-             (number + 1) * FS_LISTING_NAMES <= dir->next_seq)
-        dir->first_seq = (number + 1) * FS_LISTING_NAMES;
-    if (keep_entry) /* the caller puts another under the same name */
-        return 0;
     struct fs_key key = key_entry(dir->ino, name, strlen(name));
     return store_unit_delete(s->store, key.bytes, key.len);
 }

@@ -327,7 +327,7 @@ static int remove_in_txn(struct fs_session *s, uint64_t parent, const char *name
         return -EISDIR;
     if (directory && inode->entries > 0)
         return -ENOTEMPTY;
-    rc = txn_remove_name(s, dir, name, entry, false);
+    rc = txn_remove_name(s, dir, name, entry);
     return rc < 0 ? rc : drop_link(s, dir, inode);
 }
 

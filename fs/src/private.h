@@ -87,7 +87,8 @@ struct txn {
     unsigned page_count;
     unsigned entry_count;
     uint8_t inode_bytes[TXN_INODES][INODE_BYTES], entry_bytes[TXN_ENTRIES][ENTRY_BYTES];
-    uint8_t orphan_bytes[2][ORPHAN_BYTES];
+    uint8_t orphan_bytes[2][ORPHAN_BYTES], gap_bytes[2][GAP_BYTES];
+    bool gap_changed;
     struct dead dead[2]; /* orphans made; orphan 0: none */
     unsigned dead_count;
     int64_t inodes_added;
@@ -138,6 +139,8 @@ int get_value(struct fs_session *s, const struct store_snapshot *snapshot, const
 /* -ESTALE: there is none with that number. */
 int get_inode(struct fs_session *s, const struct view *view, struct inode *ret_inode);
 int get_entry(struct fs_session *s, const struct view *dir, const char *name, struct entry *ret_entry);
+/* Where a gap leads: the page after it (or with key_gap_end(), its first). -ENOENT: there is none. */
+int get_gap(struct fs_session *s, const struct store_snapshot *snapshot, const struct fs_key *key, uint64_t *ret_page);
 void fs_now(struct fs *fs, struct timespec *ret_now);
 void txn_begin(struct fs_session *s);
 /* The inode, loaded once; the caller holds its lock. Mark it dirty to have it written. */
@@ -146,8 +149,11 @@ struct inode *txn_new_inode(struct fs_session *s, const struct inode *inode);
 void txn_dirty(struct fs_session *s, const struct inode *inode);
 /* Adds or removes a name: entry record, listing, the directory's counts and times. */
 int txn_add_name(struct fs_session *s, struct inode *dir, const char *name, uint64_t ino, uint32_t type);
-int txn_remove_name(struct fs_session *s, struct inode *dir, const char *name, const struct entry *entry,
-                    bool keep_entry);
+int txn_remove_name(struct fs_session *s, struct inode *dir, const char *name, const struct entry *entry);
+/* Makes a name lead to another inode. It keeps its sequence number: whoever is reading the directory sees
+ * the name once, as the one or the other. */
+int txn_replace_name(struct fs_session *s, struct inode *dir, const char *name, const struct entry *entry,
+                     uint64_t ino, uint32_t type);
 /* The inode lost its last name. */
 int txn_orphan(struct fs_session *s, struct inode *inode);
 int txn_apply(struct fs_session *s, unsigned flags);

@@ -139,14 +139,17 @@ static int move_in_txn(struct fs_session *s, const struct move *m)
         return rc;
     if (S_ISDIR(moved->mode) && from != to && !(there && S_ISDIR(there->mode)) && to->nlink >= FS_LINK_MAX)
         return -EMLINK;
-    if ((rc = txn_remove_name(s, from, m->from_name, &m->from, exchange)) < 0 ||
-        (there && (rc = txn_remove_name(s, to, m->to_name, &m->to, true)) < 0) ||
-        (rc = txn_add_name(s, to, m->to_name, moved->ino, moved->mode)) < 0)
+    rc = exchange ? txn_replace_name(s, from, m->from_name, &m->from, there->ino, there->mode)
+                  : txn_remove_name(s, from, m->from_name, &m->from);
+    if (rc == 0)
+        rc = there ? txn_replace_name(s, to, m->to_name, &m->to, moved->ino, moved->mode)
+                   : txn_add_name(s, to, m->to_name, moved->ino, moved->mode);
+    if (rc < 0)
         return rc;
     moved_to(s, moved, from, to);
     if (exchange) {
         moved_to(s, there, to, from);
-        return txn_add_name(s, from, m->from_name, there->ino, there->mode);
+        return 0;
     }
     return there ? replace(s, to, there) : 0;
 }

@@ -82,6 +82,16 @@ struct fs_key key_listing(uint64_t parent, uint64_t page)
     return key_of_two('E', parent, page);
 }
 
+struct fs_key key_gap(uint64_t parent, uint64_t first)
+{
+    return key_of_two('G', parent, first);
+}
+
+struct fs_key key_gap_end(uint64_t parent, uint64_t end)
+{
+    return key_of_two('H', parent, end);
+}
+
 struct fs_key key_chunk(uint64_t ino, uint64_t chunk)
 {
     return key_of_two('C', ino, chunk);
@@ -257,6 +267,22 @@ uint32_t listing_append(uint8_t *bytes, uint32_t len, const struct entry *entry,
     at[21] = (uint8_t)(name_len >> 8);
     memcpy(at + LISTED_HEADER_BYTES, name, name_len);
     return len + LISTED_HEADER_BYTES + (uint32_t)name_len;
+}
+
+void listing_set(uint8_t *bytes, uint32_t at, const struct entry *entry)
+{
+    put64(bytes + at + 8, entry->ino);
+    put32(bytes + at + 16, entry->type);
+}
+
+void gap_encode(uint64_t page, uint8_t *bytes)
+{
+    put64(bytes, page);
+}
+
+uint64_t gap_decode(const uint8_t *bytes)
+{
+    return get64(bytes);
 }
 
 void orphan_encode(uint64_t ino, uint8_t *bytes)

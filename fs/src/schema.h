@@ -7,6 +7,8 @@
  *   'I' ino                  inode
  *   'D' parent name          entry: inode, type, sequence number in the directory
  *   'E' parent page          listing: the entries with sequence numbers [page * 8, page * 8 + 8)
+ *   'G' parent page          gap: the listings from `page` to the value are gone (with names before and after)
+ *   'H' parent page          the gap that ends before `page` begins at the value
  *   'C' ino chunk            64 KiB of a file (less: the rest is zeros; absent: all is), or a symlink's target
  *   'O' number               orphan: an inode without a name, to be removed
  *
@@ -32,6 +34,8 @@ struct fs_key key_super(void);
 struct fs_key key_inode(uint64_t ino);
 struct fs_key key_entry(uint64_t parent, const char *name, size_t name_len);
 struct fs_key key_listing(uint64_t parent, uint64_t page);
+struct fs_key key_gap(uint64_t parent, uint64_t first);
+struct fs_key key_gap_end(uint64_t parent, uint64_t end);
 struct fs_key key_chunk(uint64_t ino, uint64_t chunk);
 struct fs_key key_orphan(uint64_t number);
 
@@ -84,6 +88,13 @@ struct listed {
 int listing_next(const uint8_t *bytes, uint32_t len, uint32_t at, struct listed *ret_listed);
 /* Appends; returns the new length. There is room for it. */
 uint32_t listing_append(uint8_t *bytes, uint32_t len, const struct entry *entry, const char *name, size_t name_len);
+
+/* Makes the entry at `at` lead elsewhere: inode and type of `entry`. */
+void listing_set(uint8_t *bytes, uint32_t at, const struct entry *entry);
+
+#define GAP_BYTES 8u
+void gap_encode(uint64_t page, uint8_t *bytes);
+uint64_t gap_decode(const uint8_t *bytes);
 
 #define ORPHAN_BYTES 8u
 void orphan_encode(uint64_t ino, uint8_t *bytes);

@@ -122,7 +122,8 @@ struct fs_dirent {
 /*
  * Calls `fill` for the entries after `cookie` (0: from the start), "." and ".." first, until it returns
  * non-zero (that entry then counts as not handed out) or the directory ends. Cookies stay valid for
- * the life of an entry: an entry that is there throughout is seen exactly once whatever else changes.
+ * the life of an entry, through replacement of its inode by rename: an entry that is there throughout is seen exactly once whatever else changes.
+ * `fill` must not call the filesystem with this session, nor drop a snapshot that it is being shown.
  */
 typedef int (*fs_fill)(void *ctx, const struct fs_dirent *entry);
 FS_NODISCARD int fs_readdir(struct fs_session *s, uint64_t ino, uint64_t cookie, bool with_attr, fs_fill fill,
