@@ -17,7 +17,14 @@ static int write_super(struct fs *fs, uint64_t ino_end, uint64_t orphan_end)
     uint8_t bytes[SUPER_BYTES];
 
     super_encode(&super, bytes);
-    int rc = store_upsert(fs->alloc_session->store, key.bytes, key.len, bytes, sizeof bytes);
+    struct store_session *s = fs->alloc_session->store;
+    store_unit_begin(s);
+    int rc = store_unit_upsert(s, key.bytes, key.len, &(struct store_piece){bytes, sizeof bytes}, 1, 0);
+    if (rc < 0) {
+        store_unit_abandon(s);
+        return rc;
+    }
+    rc = store_unit_apply(s, STORE_UNIT_FREES); /* unlink needs it, on a full disk too */
     if (rc < 0)
         return rc;
     fs->ino_end = ino_end;
@@ -52,15 +59,16 @@ int alloc_orphan(struct fs *fs, uint64_t *ret_number)
     return rc;
 }
 
-int alloc_write_super(struct fs *fs)
+void alloc_write_count(struct fs *fs)
 {
-    int rc = 0;
-
+    if (fs->options.store.read_only)
+        return;
     pthread_mutex_lock(&fs->alloc_lock);
-    if (fs->inodes_written != atomic_load_explicit(&fs->inodes, memory_order_relaxed))
-        rc = write_super(fs, fs->ino_end, fs->orphan_end);
+    if (fs->inodes_written != atomic_load_explicit(&fs->inodes, memory_order_relaxed)) {
+        int rc = write_super(fs, fs->ino_end, fs->orphan_end);
+        (void)rc;
+    }
     pthread_mutex_unlock(&fs->alloc_lock);
-    return rc;
 }
 
 void alloc_count(struct fs *fs, int64_t more)

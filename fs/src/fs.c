@@ -143,12 +143,11 @@ int fs_open(struct device *device, const struct fs_options *options, struct fs *
 int fs_close(struct fs *fs)
 {
     struct store *store = fs->store;
-    int rc = fs->options.store.read_only ? 0 : alloc_write_super(fs);
 
+    alloc_write_count(fs);
     free_fs(fs);
     free(fs);
-    int closed = store_close(store);
-    return rc < 0 ? rc : closed;
+    return store_close(store);
 }
 
 void fs_abandon(struct fs *fs)
@@ -188,9 +187,8 @@ void fs_session_close(struct fs_session *s)
 
 int fs_sync(struct fs *fs)
 {
-    int rc = fs->options.store.read_only ? 0 : alloc_write_super(fs); /* the count of inodes */
-
-    return rc < 0 ? rc : store_commit(fs->store);
+    alloc_write_count(fs);
+    return store_commit(fs->store);
 }
 
 int fs_statfs(struct fs_session *s, struct fs_statfs *ret_statfs)

@@ -162,7 +162,9 @@ void txn_abandon(struct fs_session *s);
 /* alloc.c */
 int alloc_ino(struct fs *fs, uint64_t *ret_ino);
 int alloc_orphan(struct fs *fs, uint64_t *ret_number);
-int alloc_write_super(struct fs *fs);
+/* Writes the count of inodes, if it changed. Where that fails (disk full) the count lags after a crash; an
+ * error that matters comes again with the commit that follows. */
+void alloc_write_count(struct fs *fs);
 /* Counts inodes made or removed. */
 void alloc_count(struct fs *fs, int64_t more);
 

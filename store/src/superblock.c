@@ -118,6 +118,11 @@ int superblock_read(struct device *device, struct superblock *ret_sb, char *mess
     message[0] = 0;
     for (int i = 0; i < 2; i++)
         rc[i] = read_one(device, names[i], &sb[i], message, message_len);
+    if (rc[0] == -EPROTONOSUPPORT || rc[1] == -EPROTONOSUPPORT) { /* even beside a sound older one */
+        superblock_fini(&sb[0]);
+        superblock_fini(&sb[1]);
+        return -EPROTONOSUPPORT;
+    }
     if (rc[0] == 0 || rc[1] == 0) {
         int newer = rc[1] == 0 && (rc[0] < 0 || sb[1].sequence > sb[0].sequence);
         superblock_fini(&sb[!newer]);
@@ -126,7 +131,7 @@ int superblock_read(struct device *device, struct superblock *ret_sb, char *mess
     }
     if (rc[0] == -ENOENT && rc[1] == -ENOENT)
         return -ENOENT;
-    int first = rc[0] == -ENOENT || rc[1] == -EPROTONOSUPPORT ? rc[1] : rc[0];
+    int first = rc[0] == -ENOENT ? rc[1] : rc[0];
     if (first == -EUCLEAN)
         snprintf(message, message_len, "both copies of the superblock are damaged or cut short; restore the "
                                        "files superblock.0 and superblock.1 from a backup");
