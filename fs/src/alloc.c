@@ -2,17 +2,18 @@
 /*
  * Numbers for inodes and orphans, taken from the super record in batches: the record names numbers that
  * no one has used, and it is written before the first of a batch is used, so after a crash none is used
- * twice. It also carries the count of inodes, right whenever it is written.
+ * twice. And the number of inodes in use: each unit that makes or removes one adds to a counter in the
+ * store, striped by session, so the sum is exact after any crash.
  */
 #include "private.h"
 
-#include <string.h>
+#include <errno.h>
 
 #define BATCH 1024u
 
 static int write_super(struct fs *fs, uint64_t ino_end, uint64_t orphan_end)
 {
-    struct fs_super super = {ino_end, fs->first_orphan, orphan_end, atomic_load_explicit(&fs->inodes, memory_order_relaxed)};
+    struct fs_super super = {ino_end, fs->first_orphan, orphan_end};
     struct fs_key key = key_super();
     uint8_t bytes[SUPER_BYTES];
 
@@ -29,7 +30,6 @@ static int write_super(struct fs *fs, uint64_t ino_end, uint64_t orphan_end)
         return rc;
     fs->ino_end = ino_end;
     fs->orphan_end = orphan_end;
-    fs->inodes_written = super.inodes;
     return 0;
 }
 
@@ -59,24 +59,51 @@ int alloc_orphan(struct fs *fs, uint64_t *ret_number)
     return rc;
 }
 
-void alloc_write_count(struct fs *fs)
+/* ---- the number of inodes --------------------------------------------------------------------------- */
+
+static uint32_t count_size(const void *ctx, const void *old, uint32_t old_len, uint32_t *capacity)
 {
-    if (fs->options.store.read_only)
-        return;
-    pthread_mutex_lock(&fs->alloc_lock);
-    if (fs->inodes_written != atomic_load_explicit(&fs->inodes, memory_order_relaxed)) {
-        int rc = write_super(fs, fs->ino_end, fs->orphan_end);
-        (void)rc;
-    }
-    pthread_mutex_unlock(&fs->alloc_lock);
+    (void)ctx;
+    (void)old;
+    (void)old_len;
+    (void)capacity;
+    return COUNTER_BYTES;
 }
 
-void alloc_count(struct fs *fs, int64_t more)
+static void count_write(const void *ctx, const void *old, uint32_t old_len, void *value, uint32_t new_len)
 {
-    uint64_t count = atomic_load_explicit(&fs->inodes, memory_order_relaxed), next;
+    (void)new_len;
+    counter_encode((old && old_len == COUNTER_BYTES ? counter_decode(old) : 0) + *(const int64_t *)ctx, value);
+}
 
-    do /* the root is always there */
-        next = more < 0 && count <= (uint64_t)-more ? 1 : count + (uint64_t)more;
-    while (!atomic_compare_exchange_weak_explicit(&fs->inodes, &count, next, memory_order_relaxed,
-                                                  memory_order_relaxed));
+int count_in_unit(struct fs_session *s, const int64_t *more)
+{
+    static const struct store_rmw rmw = {count_size, count_write};
+    struct fs_key key = key_counter(s->counter_stripe);
+
+    return store_unit_rmw(s->store, key.bytes, key.len, &rmw, more);
+}
+
+int count_load(struct fs_session *s)
+{
+    int64_t sum = 0;
+
+    for (uint64_t stripe = 0; stripe < COUNTER_STRIPES; stripe++) {
+        struct fs_key key = key_counter(stripe);
+        uint8_t bytes[COUNTER_BYTES];
+        uint32_t len;
+        int rc = get_value(s, NULL, &key, bytes, sizeof bytes, &len);
+        if (rc == 0 && len != COUNTER_BYTES)
+            rc = -EIO;
+        if (rc < 0 && rc != -ENOENT)
+            return rc;
+        sum += rc == 0 ? counter_decode(bytes) : 0;
+    }
+    atomic_store_explicit(&s->fs->inodes, sum > 0 ? (uint64_t)sum : 0, memory_order_relaxed);
+    return 0;
+}
+
+void count_applied(struct fs *fs, int64_t more)
+{
+    atomic_fetch_add_explicit(&fs->inodes, (uint64_t)more, memory_order_relaxed); /* a statistic */
 }

@@ -18,7 +18,7 @@ static int make_root(struct fs_session *s)
                          .uid = fs->options.root_uid,
                          .gid = fs->options.root_gid,
                          .parent = FS_INO_ROOT};
-    struct fs_super super = {FS_INO_ROOT + 1, 1, 1, 1};
+    struct fs_super super = {FS_INO_ROOT + 1, 1, 1};
     struct fs_key key = key_super();
     uint8_t bytes[SUPER_BYTES];
 
@@ -65,8 +65,7 @@ static int load_super(struct fs_session *s, struct store_opened *opened)
     fs->next_ino = fs->ino_end = super.next_ino;
     fs->first_orphan = super.first_orphan;
     fs->next_orphan = fs->orphan_end = super.next_orphan;
-    fs->inodes = fs->inodes_written = super.inodes;
-    return 0;
+    return count_load(s);
 }
 
 /* ---- open, close ------------------------------------------------------------------------------------- */
@@ -144,7 +143,6 @@ int fs_close(struct fs *fs)
 {
     struct store *store = fs->store;
 
-    alloc_write_count(fs);
     free_fs(fs);
     free(fs);
     return store_close(store);
@@ -168,6 +166,7 @@ int fs_session_open(struct fs *fs, struct fs_session **ret_session)
     if (!s)
         return -ENOMEM;
     s->fs = fs;
+    s->counter_stripe = atomic_fetch_add_explicit(&fs->sessions, 1, memory_order_relaxed) % COUNTER_STRIPES;
     int rc = store_session_open(fs->store, &s->store);
     if (rc < 0) {
         free(s);
@@ -187,7 +186,6 @@ void fs_session_close(struct fs_session *s)
 
 int fs_sync(struct fs *fs)
 {
-    alloc_write_count(fs);
     return store_commit(fs->store);
 }
 

@@ -341,6 +341,8 @@ static int add_inodes_and_pages(struct fs_session *s)
         else if (page->existed)
             rc = store_unit_delete(s->store, key.bytes, key.len);
     }
+    if (rc == 0 && t->inodes_added != 0)
+        rc = count_in_unit(s, &t->inodes_added);
     return rc;
 }
 
@@ -357,7 +359,7 @@ int txn_apply(struct fs_session *s, unsigned flags)
     if (rc < 0)
         return rc;
     if (t->inodes_added > 0)
-        alloc_count(s->fs, t->inodes_added);
+        count_applied(s->fs, t->inodes_added);
     for (unsigned i = 0; i < t->dead_count; i++)
         if (!ref_orphan(s->fs, t->dead[i].ino, t->dead[i].orphan))
             reap_add(s, t->dead[i].ino, t->dead[i].orphan);

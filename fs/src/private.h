@@ -49,13 +49,13 @@ struct fs {
     pthread_mutex_t rename_lock; /* renames of directories across directories: one at a time */
     struct ref_shard shards[REF_SHARDS];
 
-    pthread_mutex_t alloc_lock; /* guards the next seven and the writing of the super record */
+    pthread_mutex_t alloc_lock; /* guards the next six and the writing of the super record */
     struct fs_session *alloc_session;
     uint64_t next_ino, ino_end;       /* numbers at hand */
     uint64_t next_orphan, orphan_end; /* likewise */
     uint64_t first_orphan;            /* no orphan record has a lower number */
-    uint64_t inodes_written;
-    _Atomic uint64_t inodes; /* in use; relaxed: a statistic. After a crash it may lag, it never wraps */
+    _Atomic uint64_t inodes; /* in use; relaxed: a statistic */
+    _Atomic unsigned sessions; /* opened so far; relaxed: spreads the counters */
 
     pthread_mutex_t reap_lock; /* guards the list */
     pthread_cond_t reap_wake;
@@ -97,6 +97,7 @@ struct txn {
 struct fs_session {
     struct fs *fs;
     struct store_session *store;
+    uint64_t counter_stripe; /* constant */
     struct txn txn;
     struct store_read reads[READS_AT_ONCE];
     struct fs_key keys[READS_AT_ONCE];
@@ -162,11 +163,10 @@ void txn_abandon(struct fs_session *s);
 /* alloc.c */
 int alloc_ino(struct fs *fs, uint64_t *ret_ino);
 int alloc_orphan(struct fs *fs, uint64_t *ret_number);
-/* Writes the count of inodes, if it changed. Where that fails (disk full) the count lags after a crash; an
- * error that matters comes again with the commit that follows. */
-void alloc_write_count(struct fs *fs);
-/* Counts inodes made or removed. */
-void alloc_count(struct fs *fs, int64_t more);
+/* Adds to the number of inodes in the open unit; *more must keep until it is applied. Then count_applied(). */
+int count_in_unit(struct fs_session *s, const int64_t *more);
+void count_applied(struct fs *fs, int64_t more);
+int count_load(struct fs_session *s);
 
 /* data.c */
 /* Removes all chunks of an inode without a name, some per unit. */

@@ -14,19 +14,22 @@
 
 static int remove_inode(struct fs_session *s, const struct dead *dead)
 {
+    static const int64_t one_less = -1;
     struct fs_key inode_key = key_inode(dead->ino), orphan_key = key_orphan(dead->orphan);
 
     store_unit_begin(s->store);
     int rc = store_unit_delete(s->store, inode_key.bytes, inode_key.len);
     if (rc == 0)
         rc = store_unit_delete(s->store, orphan_key.bytes, orphan_key.len);
+    if (rc == 0)
+        rc = count_in_unit(s, &one_less);
     if (rc < 0) {
         store_unit_abandon(s->store);
         return rc;
     }
     rc = store_unit_apply(s->store, STORE_UNIT_FREES);
     if (rc == 0)
-        alloc_count(s->fs, -1);
+        count_applied(s->fs, -1);
     return rc;
 }
 

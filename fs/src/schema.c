@@ -62,6 +62,11 @@ static struct fs_key key_of_two(char kind, uint64_t a, uint64_t b)
     return key;
 }
 
+struct fs_key key_counter(uint64_t stripe)
+{
+    return key_of('N', stripe);
+}
+
 struct fs_key key_inode(uint64_t ino)
 {
     return key_of('I', ino);
@@ -102,6 +107,18 @@ struct fs_key key_orphan(uint64_t number)
     return key_of('O', number);
 }
 
+/* ---- counters ---------------------------------------------------------------------------------------- */
+
+void counter_encode(int64_t count, uint8_t *bytes)
+{
+    put64(bytes, (uint64_t)count);
+}
+
+int64_t counter_decode(const uint8_t *bytes)
+{
+    return (int64_t)get64(bytes);
+}
+
 /* ---- super ----------------------------------------------------------------------------------------- */
 
 void super_encode(const struct fs_super *super, uint8_t *bytes)
@@ -110,7 +127,6 @@ void super_encode(const struct fs_super *super, uint8_t *bytes)
     put64(bytes + 8, super->next_ino);
     put64(bytes + 16, super->first_orphan);
     put64(bytes + 24, super->next_orphan);
-    put64(bytes + 32, super->inodes);
 }
 
 int super_decode(const uint8_t *bytes, uint32_t len, struct fs_super *ret_super)
@@ -119,7 +135,7 @@ int super_decode(const uint8_t *bytes, uint32_t len, struct fs_super *ret_super)
         return -EIO;
     if (get64(bytes) != SUPER_FORMAT)
         return -EPROTONOSUPPORT;
-    *ret_super = (struct fs_super){get64(bytes + 8), get64(bytes + 16), get64(bytes + 24), get64(bytes + 32)};
+    *ret_super = (struct fs_super){get64(bytes + 8), get64(bytes + 16), get64(bytes + 24)};
     return ret_super->next_ino > FS_INO_ROOT && ret_super->first_orphan <= ret_super->next_orphan ? 0 : -EIO;
 }
 

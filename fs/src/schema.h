@@ -3,7 +3,8 @@
  * schema: the keys and values of the filesystem, byte by byte; the only place that spells them.
  *
  *   key                      value
- *   'S'                      super: format, next inode number, range of orphan numbers, inode count
+ *   'S'                      super: format, next inode number, range of orphan numbers
+ *   'N' stripe               counter: the stripes' sum (signed) is the number of inodes in use
  *   'I' ino                  inode
  *   'D' parent name          entry: inode, type, sequence number in the directory
  *   'E' parent page          listing: the entries with sequence numbers [page * 8, page * 8 + 8)
@@ -31,6 +32,7 @@ struct fs_key {
 };
 
 struct fs_key key_super(void);
+struct fs_key key_counter(uint64_t stripe);
 struct fs_key key_inode(uint64_t ino);
 struct fs_key key_entry(uint64_t parent, const char *name, size_t name_len);
 struct fs_key key_listing(uint64_t parent, uint64_t page);
@@ -41,12 +43,16 @@ struct fs_key key_orphan(uint64_t number);
 
 /* ---- values ---------------------------------------------------------------------------------------- */
 
-#define SUPER_BYTES 40u
+#define COUNTER_STRIPES 16u
+#define COUNTER_BYTES 8u
+void counter_encode(int64_t count, uint8_t *bytes);
+int64_t counter_decode(const uint8_t *bytes);
+
+#define SUPER_BYTES 32u
 struct fs_super {
     uint64_t next_ino;    /* every number from here on is unused */
     uint64_t first_orphan; /* no orphan record has a lower number */
     uint64_t next_orphan;  /* every number from here on is unused */
-    uint64_t inodes;      /* in use, as of when this was written */
 };
 void super_encode(const struct fs_super *super, uint8_t *bytes);
 int super_decode(const uint8_t *bytes, uint32_t len, struct fs_super *ret_super);

@@ -152,7 +152,6 @@ int snapshots_create(struct fs_session *s, const char *name, struct fs_attr *ret
 
     if (rc < 0)
         return rc;
-    alloc_write_count(s->fs);
     fs_now(s->fs, &now);
     rc = store_snapshot_create(s->fs->store, name, (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec, &id);
     if (rc < 0)
