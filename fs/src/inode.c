@@ -65,9 +65,11 @@ int get_gap(struct fs_session *s, const struct store_snapshot *snapshot, const s
     uint32_t len;
     int rc = get_value(s, snapshot, key, bytes, sizeof bytes, &len);
 
+    if (rc == 0 && len != GAP_BYTES)
+        rc = -EIO;
     if (rc == 0)
         *ret_page = gap_decode(bytes);
-    return rc == 0 && len != GAP_BYTES ? -EIO : rc;
+    return rc;
 }
 
 void fs_now(struct fs *fs, struct timespec *ret_now)

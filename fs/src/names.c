@@ -278,6 +278,9 @@ int fs_link(struct fs_session *s, uint64_t ino, uint64_t parent, const char *nam
         rc = -EXDEV;
     if (rc < 0)
         return rc;
+    rc = ref_get(s->fs, ino);
+    if (rc < 0)
+        return rc;
     lock_write(s->fs, &locks, (uint64_t[]){ino, parent}, 2);
     txn_begin(s);
     rc = link_in_txn(s, ino, parent, name, &inode);
@@ -286,10 +289,10 @@ int fs_link(struct fs_session *s, uint64_t ino, uint64_t parent, const char *nam
     else
         rc = txn_apply(s, 0);
     if (rc == 0)
-        rc = ref_get(s->fs, ino);
-    if (rc == 0)
         inode_attr(inode, ret_attr);
     unlock_write(&locks);
+    if (rc < 0)
+        fs_forget(s, ino, 1);
     return rc;
 }
 
