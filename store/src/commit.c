@@ -14,8 +14,9 @@
  * Concurrent callers share a commit: one leads, those who come meanwhile wait for the next.
  *
  * Invariants:
- *   1. A commit record is written only after the sync of the one before returned 0. So a sound commit
- *      implies that all of the log before it is on stable media.
+ *   1. A commit record says up to where the log was on stable media when it was put: the end of the last
+ *      commit whose sync returned 0. What a crash leaves unreadable below that is damage; between that
+ *      and the record it is a commit that was torn, and promised to nobody.
  *   2. A commit ends at the end of a block, and the tail with it: no promised block is written again.
  */
 #include "private.h"
@@ -56,7 +57,7 @@ static int run_commit(struct store *store, struct checkpoint *ret_committed)
         return rc;
     }
     uint64_t version = atomic_load(&store->version);
-    uint64_t end = hlog_put_commit(log, version, store->superblock.incarnation);
+    uint64_t end = hlog_put_commit(log, version, store->superblock.incarnation, store->committed.address);
     atomic_store(&store->version, version + 1);
     atomic_store(&store->gate_closed, false);
     rc = hlog_flush(log, end);

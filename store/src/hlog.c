@@ -94,7 +94,7 @@ void hlog_finish(struct hlog *log, struct hlog_space *space)
     space->next = space->end;
 }
 
-uint64_t hlog_put_commit(struct hlog *log, uint64_t version, uint64_t incarnation)
+uint64_t hlog_put_commit(struct hlog *log, uint64_t version, uint64_t incarnation, uint64_t durable)
 {
     uint64_t tail = atomic_load(&log->tail);
     uint64_t end = round_up(tail + COMMIT_BYTES, HLOG_BLOCK);
@@ -105,7 +105,8 @@ uint64_t hlog_put_commit(struct hlog *log, uint64_t version, uint64_t incarnatio
                                 .version = version,
                                 .magic = COMMIT_MAGIC,
                                 .extent_begin = log->extent_begin,
-                                .incarnation = incarnation};
+                                .incarnation = incarnation,
+                                .durable = durable};
     atomic_store(&log->ro, end);
     atomic_store(&log->safe_ro, end); /* at once: nobody is changing anything */
     atomic_store(&log->tail, end);

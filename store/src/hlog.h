@@ -94,7 +94,7 @@ int hlog_flush(struct hlog *log, uint64_t until);
 
 /* Puts a commit record at the tail, with the log to itself (the gate is closed, nobody writes): all
  * below it becomes read-only. Room for two blocks must be there. Returns the end of the commit. */
-uint64_t hlog_put_commit(struct hlog *log, uint64_t version, uint64_t incarnation);
+uint64_t hlog_put_commit(struct hlog *log, uint64_t version, uint64_t incarnation, uint64_t durable);
 
 /* Keeps the mutable part and the free part of the ring at their sizes. flush_lock held. */
 int hlog_maintain(struct hlog *log);

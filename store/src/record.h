@@ -59,7 +59,8 @@ struct commit_record {
     uint64_t chain;        /* chain_before folded with the checksum of every record of the extent */
     uint64_t records;      /* how many */
     uint64_t incarnation;  /* of the store: counts opens for writing */
-    uint64_t reserved[7];
+    uint64_t durable;      /* the log below was on stable media when this was written */
+    uint64_t reserved[6];
 };
 static_assert(sizeof(struct commit_record) == COMMIT_BYTES, "commit layout");
 

@@ -5,8 +5,9 @@
  * Invariants:
  *   1. The records of an extent enter the index only when its commit record proved sound: right
  *      version, chain and count. The rest of the log is dropped: it was promised to nobody.
- *   2. If a sound commit of this history follows after the place where the log cannot be read on, that
- *      place is damage, not the end: opening is refused, nothing is written.
+ *   2. If a sound commit of this history says that the log was durable beyond the last commit that can be
+ *      reached, the place between is damage, not the end: opening is refused, nothing is written. One
+ *      that does not say so was torn itself (its record reached the disk, its data did not).
  *   3. Nothing is written before everything has been read.
  */
 #include "private.h"
@@ -178,7 +179,7 @@ static int64_t step(struct scan *scan, uint64_t at)
 
 /* ---- the whole --------------------------------------------------------------------------------------- */
 
-/* A sound commit of this history beyond the last one that could be reached? Its address, or 0. Commits
+/* A sound commit of this history that knows of more than could be reached? Its address, or 0. Commits
  * of older incarnations beyond where this one began are left-overs of crashes, to be overwritten. */
 static uint64_t later_commit(struct scan *scan)
 {
@@ -187,7 +188,7 @@ static uint64_t later_commit(struct scan *scan)
     for (uint64_t block = scan->last.address; block + HLOG_BLOCK <= scan->end && !scan->error; block += HLOG_BLOCK) {
         uint64_t at = block + HLOG_BLOCK - COMMIT_BYTES;
         const struct commit_record *c = look(scan, at, COMMIT_BYTES);
-        if (c && commit_is_sound(scan, c, at) &&
+        if (c && commit_is_sound(scan, c, at) && c->durable > scan->last.address &&
             (c->incarnation == sb->incarnation || at < sb->incarnation_begin))
             return at;
     }
@@ -215,7 +216,7 @@ static int scan_log(struct scan *scan, struct store_opened *opened)
     }
     if (damaged_before) {
         snprintf(opened->message, sizeof opened->message,
-                 "the log is damaged at address %llu, before a commit at %llu that is sound; nothing was changed, "
+                 "the log is damaged at address %llu; a sound commit at %llu says that it was on disk; nothing was changed, "
                  "restore the store from a backup",
                  (unsigned long long)at, (unsigned long long)damaged_before);
         return -EUCLEAN;

@@ -2,7 +2,7 @@
 /*
  * Checkpoints and snapshots. Both are a copy of the index and the end E of a commit:
  *
- *     commit (ends at E) -> copy the index while units go on -> commit -> sync the copy -> superblock
+ *     commit (ends at E) -> copy the index while units go on -> commit -> sync the copy and its name -> superblock
  *
  * Invariants:
  *   1. The copy begins after the commit that ends at E, so every record below E is reached from the
@@ -46,7 +46,9 @@ static int image_write(struct store *store, uint64_t image, struct image_writer 
     device_queue_close(w->queue);
     if (rc == 0)
         rc = store_commit(store); /* invariant 2 */
-    return rc == 0 ? device_file_sync(store->device, w->file) : rc;
+    if (rc == 0)
+        rc = device_file_sync(store->device, w->file);
+    return rc == 0 ? device_sync_names(store->device) : rc; /* before a superblock names it */
 }
 
 static void image_remove(struct store *store, uint64_t image)

@@ -52,24 +52,27 @@ static int check_options(struct store_options *o, char *message, size_t len)
     return 0;
 }
 
-static int count_name(void *ctx, const char *name)
+static int count_foreign(void *ctx, const char *name)
 {
-    (void)name;
-    ++*(unsigned *)ctx;
+    if (strcmp(name, "superblock.0") != 0 && strcmp(name, "superblock.1") != 0)
+        ++*(unsigned *)ctx;
     return 0;
 }
 
 /* ---- creating ------------------------------------------------------------------------------------- */
 
-static int create(struct store *store, struct store_opened *opened)
+/* The superblock is the first file of a store. So one that is not sound and stands alone is what a crash
+ * left of a creation: there is nothing behind it, and `why` (what reading it gave) is passed over. */
+static int create(struct store *store, int why, struct store_opened *opened)
 {
     struct superblock *sb = &store->superblock;
-    unsigned names = 0;
-    int rc = device_list(store->device, count_name, &names);
+    unsigned foreign = 0;
+    int rc = device_list(store->device, count_foreign, &foreign);
 
-    if (rc < 0)
-        return rc;
-    if (names > 0) {
+    if (rc < 0 || (foreign > 0 && why != -ENOENT))
+        return rc < 0 ? rc : why;
+    opened->message[0] = 0;
+    if (foreign > 0) {
         snprintf(opened->message, sizeof opened->message,
                  "not empty and not a fasterfs store; name an empty or absent directory");
         return -ENOTEMPTY;
@@ -144,23 +147,33 @@ static int open_device_log(struct store *store, struct store_opened *opened)
     return rc;
 }
 
-/* Takes possession for writing: space for the log, and an incarnation of its own, durable before any
- * block of the log is written. */
+/* A creation that found no room leaves nothing. */
+static void take_back(struct store *store)
+{
+    int rc = device_file_remove(store->device, "superblock.0");
+
+    rc = device_file_remove(store->device, "superblock.1");
+    (void)rc; /* what stays is passed over by the next open */
+}
+
+/* Takes possession for writing: an incarnation of its own, durable before anything else of the store is
+ * written, and space for the log. */
 static int take_possession(struct store *store, struct store_opened *opened)
 {
     struct superblock *sb = &store->superblock;
     uint64_t tail = store->committed.address;
-    int rc = device_log_allocate(store->device_log, tail + HLOG_SPACE_FREES + (1u << 20));
 
-    if (rc == -ENOSPC && !opened->created)
-        rc = 0; /* a full disk can still be read, and deleted from as far as the reserve goes */
-    if (rc < 0)
-        return rc;
     sb->incarnation++;
     sb->incarnation_begin = tail;
-    rc = device_log_sync(store->device_log);
+    int rc = device_log_sync(store->device_log);
     if (rc == 0)
         rc = superblock_write(store->device, sb);
+    if (rc == 0)
+        rc = device_log_allocate(store->device_log, tail + HLOG_SPACE_FREES + (1u << 20));
+    if (rc == -ENOSPC && !opened->created)
+        rc = 0; /* a full disk can still be read, and deleted from as far as the reserve goes */
+    if (rc < 0 && opened->created)
+        take_back(store);
     if (rc == 0)
         rc = device_list(store->device, remove_unnamed_image, store);
     return rc;
@@ -200,8 +213,8 @@ static int open_parts(struct store *store, struct store_opened *opened)
     if (store->index_buckets < INDEX_MIN)
         store->index_buckets = INDEX_MIN;
     rc = superblock_read(store->device, &store->superblock, opened->message, sizeof opened->message);
-    if (rc == -ENOENT)
-        rc = create(store, opened);
+    if (rc == -ENOENT || rc == -EUCLEAN)
+        rc = create(store, rc, opened);
     if (rc < 0)
         return rc;
     store->store_id = store->superblock.store_id;

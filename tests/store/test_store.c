@@ -282,6 +282,57 @@ START_TEST(a_damaged_index_checkpoint_is_rebuilt_from_the_log)
 }
 END_TEST
 
+/* The teardown closes the store of the fixture: give it back one. */
+static void open_another(void)
+{
+    device_close(device);
+    ck_assert_int_eq(device_memory_open(&device), 0);
+    open_store(&tiny);
+}
+
+START_TEST(damage_before_a_later_commit_is_told_and_not_taken_for_the_end)
+{
+    struct store_opened opened;
+
+    for (int n = 0; n < 5; n++) {
+        for (int i = 0; i < 20; i++)
+            upsert_one(i);
+        ck_assert_int_eq(store_commit(store), 0);
+    }
+    durable = now;
+    crash();
+    ck_assert_int_eq(device_memory_flip(device, "log.0000000000000000", 4096 + 40, (unsigned)dice(8)), 0);
+    ck_assert_int_eq(store_open(device, &tiny, &store, &opened), -EUCLEAN);
+    ck_assert_ptr_nonnull(strstr(opened.message, "damaged at address 4096"));
+    open_another();
+}
+END_TEST
+
+START_TEST(a_flipped_bit_is_an_error_for_its_key_and_harmless_to_the_others)
+{
+    static uint8_t value[200], got[200];
+    uint32_t len;
+    unsigned errors = 0;
+
+    memset(value, 7, sizeof value);
+    for (unsigned k = 0; k < 100; k++)
+        ck_assert_int_eq(store_upsert(session, &k, sizeof k, value, sizeof value), 0);
+    close_store();
+    uint64_t at = 4096 + 240 * 50 + dice(32 + 8 + 200); /* in the 51st record: header, key, value */
+    ck_assert_int_eq(device_memory_flip(device, "log.0000000000000000", at, (unsigned)dice(8)), 0);
+    open_store(&tiny);
+    for (unsigned k = 0; k < 100; k++) {
+        int rc = store_get(session, &k, sizeof k, got, sizeof got, &len);
+        errors += rc == -EIO;
+        if (rc != -EIO) {
+            ck_assert_int_eq(rc, STORE_OK);
+            ck_assert_mem_eq(got, value, sizeof got);
+        }
+    }
+    ck_assert_uint_eq(errors, 1);
+}
+END_TEST
+
 START_TEST(a_snapshot_stays_as_it_was)
 {
     static struct model then[3];
@@ -475,6 +526,8 @@ int main(void)
     tcase_add_test(tests, every_operation_agrees_with_a_table_in_every_region);
     tcase_add_test(tests, a_crash_leaves_what_was_committed);
     tcase_add_test(tests, a_damaged_index_checkpoint_is_rebuilt_from_the_log);
+    tcase_add_test(tests, damage_before_a_later_commit_is_told_and_not_taken_for_the_end);
+    tcase_add_test(tests, a_flipped_bit_is_an_error_for_its_key_and_harmless_to_the_others);
     tcase_add_test(tests, a_snapshot_stays_as_it_was);
     tcase_add_test(tests, no_increment_is_lost_and_no_snapshot_splits_a_unit);
     tcase_add_test(tests, a_directory_of_something_else_is_refused_untouched);
