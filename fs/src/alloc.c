@@ -59,6 +59,17 @@ int alloc_orphan(struct fs *fs, uint64_t *ret_number)
     return rc;
 }
 
+void alloc_first_orphan(struct fs *fs, uint64_t first)
+{
+    pthread_mutex_lock(&fs->alloc_lock);
+    if (first > fs->first_orphan) {
+        fs->first_orphan = first;
+        int rc = write_super(fs, fs->ino_end, fs->orphan_end);
+        (void)rc;
+    }
+    pthread_mutex_unlock(&fs->alloc_lock);
+}
+
 /* ---- the number of inodes --------------------------------------------------------------------------- */
 
 static uint32_t count_size(const void *ctx, const void *old, uint32_t old_len, uint32_t *capacity)

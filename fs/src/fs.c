@@ -143,6 +143,9 @@ int fs_close(struct fs *fs)
 {
     struct store *store = fs->store;
 
+    reap_stop(fs);
+    if (!fs->options.store.read_only && atomic_load_explicit(&fs->orphans, memory_order_relaxed) == 0)
+        alloc_first_orphan(fs, fs->next_orphan);
     free_fs(fs);
     free(fs);
     return store_close(store);

@@ -54,6 +54,7 @@ struct fs {
     uint64_t next_ino, ino_end;       /* numbers at hand */
     uint64_t next_orphan, orphan_end; /* likewise */
     uint64_t first_orphan;            /* no orphan record has a lower number */
+    _Atomic int64_t orphans; /* orphan records there are; relaxed: exact once the sessions are closed */
     _Atomic uint64_t inodes; /* in use; relaxed: a statistic */
     _Atomic unsigned sessions; /* opened so far; relaxed: spreads the counters */
 
@@ -162,6 +163,8 @@ void txn_abandon(struct fs_session *s);
 
 /* alloc.c */
 int alloc_ino(struct fs *fs, uint64_t *ret_ino);
+/* No orphan record is below `first`: the next open need not look there. What fails costs time only. */
+void alloc_first_orphan(struct fs *fs, uint64_t first);
 int alloc_orphan(struct fs *fs, uint64_t *ret_number);
 /* Adds to the number of inodes in the open unit; *more must keep until it is applied. Then count_applied(). */
 int count_in_unit(struct fs_session *s, const int64_t *more);
@@ -177,6 +180,7 @@ void inode_set(struct inode *inode, const struct fs_attr *attr, unsigned set, co
 
 /* reap.c */
 int reap_open(struct fs *fs, struct fs_session *s);
+void reap_stop(struct fs *fs);
 void reap_close(struct fs *fs);
 /* Without a reaper thread: does its work now. Outside of locks. */
 void reap_drain(struct fs_session *s);

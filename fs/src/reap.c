@@ -28,8 +28,10 @@ static int remove_inode(struct fs_session *s, const struct dead *dead)
         return rc;
     }
     rc = store_unit_apply(s->store, STORE_UNIT_FREES);
-    if (rc == 0)
+    if (rc == 0) {
         count_applied(s->fs, -1);
+        atomic_fetch_sub_explicit(&s->fs->orphans, 1, memory_order_relaxed);
+    }
     return rc;
 }
 
@@ -116,12 +118,15 @@ static int find_orphans(struct fs_session *s)
             rc = orphan_decode(bytes, len, &ino);
         if (rc != -ENOENT && first == fs->orphan_end)
             first = number;
+        if (rc != -ENOENT)
+            atomic_fetch_add_explicit(&fs->orphans, 1, memory_order_relaxed);
         if (rc == 0)
             add(fs, ino, number);
         else if (rc != -ENOENT && rc != -EIO) /* a damaged one costs space, not the mount */
             return rc;
     }
-    fs->first_orphan = first;
+    if (!fs->options.store.read_only)
+        alloc_first_orphan(fs, first);
     return 0;
 }
 
@@ -146,7 +151,7 @@ int reap_open(struct fs *fs, struct fs_session *s)
     return rc;
 }
 
-void reap_close(struct fs *fs)
+void reap_stop(struct fs *fs)
 {
     if (fs->reaper_runs) {
         pthread_mutex_lock(&fs->reap_lock);
@@ -154,6 +159,12 @@ void reap_close(struct fs *fs)
         pthread_cond_signal(&fs->reap_wake);
         pthread_mutex_unlock(&fs->reap_lock);
         pthread_join(fs->reaper, NULL);
+        fs->reaper_runs = false;
     }
+}
+
+void reap_close(struct fs *fs)
+{
+    reap_stop(fs);
     free(fs->dead);
 }
