@@ -86,7 +86,7 @@ void fs_forget(struct fs_session *s, uint64_t ino, uint64_t count)
     uint64_t orphan;
 
     if (is_live(ino) && ref_put(s->fs, ino, count, &orphan)) {
-        reap_add(s, ino, orphan);
+        reap_add(s->fs, ino, orphan);
         reap_drain(s);
     }
 }

@@ -124,11 +124,8 @@ int fs_open(struct device *device, const struct fs_options *options, struct fs *
     pthread_mutex_init(&fs->reap_lock, NULL);
     pthread_cond_init(&fs->reap_wake, NULL);
     pthread_rwlock_init(&fs->snapshots_lock, NULL);
-    rc = refs_open(fs);
-    if (rc == 0 && !fs->slots)
-        rc = -ENOMEM;
-    if (rc == 0)
-        rc = open_parts(fs, ret_opened);
+    refs_open(fs);
+    rc = fs->slots ? open_parts(fs, ret_opened) : -ENOMEM;
     if (rc < 0) {
         if (!ret_opened->message[0])
             snprintf(ret_opened->message, sizeof ret_opened->message, "%s", strerror(-rc));

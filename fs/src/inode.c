@@ -365,6 +365,6 @@ int txn_apply(struct fs_session *s, unsigned flags)
     atomic_fetch_add_explicit(&s->fs->orphans, t->dead_count, memory_order_relaxed);
     for (unsigned i = 0; i < t->dead_count; i++)
         if (!ref_orphan(s->fs, t->dead[i].ino, t->dead[i].orphan))
-            reap_add(s, t->dead[i].ino, t->dead[i].orphan);
+            reap_add(s->fs, t->dead[i].ino, t->dead[i].orphan);
     return 0;
 }

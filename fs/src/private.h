@@ -127,7 +127,7 @@ void lock_write(struct fs *fs, struct lockset *set, const uint64_t *inos, unsign
 void unlock_write(struct lockset *set);
 
 /* refs.c */
-int refs_open(struct fs *fs);
+void refs_open(struct fs *fs);
 void refs_close(struct fs *fs);
 int ref_get(struct fs *fs, uint64_t ino);
 /* If the inode is referenced, notes its orphan record and returns true: ref_put will tell. */
@@ -184,7 +184,7 @@ void reap_stop(struct fs *fs);
 void reap_close(struct fs *fs);
 /* Without a reaper thread: does its work now. Outside of locks. */
 void reap_drain(struct fs_session *s);
-void reap_add(struct fs_session *s, uint64_t ino, uint64_t orphan);
+void reap_add(struct fs *fs, uint64_t ino, uint64_t orphan);
 
 /* snapshot.c */
 /* Where `ino` lies; a view of a snapshot must be put back with view_put(). */

@@ -73,7 +73,7 @@ static void *reaper(void *arg)
     return NULL;
 }
 
-static void add(struct fs *fs, uint64_t ino, uint64_t orphan)
+void reap_add(struct fs *fs, uint64_t ino, uint64_t orphan)
 {
     pthread_mutex_lock(&fs->reap_lock);
     if (fs->dead_count == fs->dead_room) {
@@ -88,11 +88,6 @@ static void add(struct fs *fs, uint64_t ino, uint64_t orphan)
         fs->dead[fs->dead_count++] = (struct dead){ino, orphan};
     pthread_cond_signal(&fs->reap_wake);
     pthread_mutex_unlock(&fs->reap_lock);
-}
-
-void reap_add(struct fs_session *s, uint64_t ino, uint64_t orphan)
-{
-    add(s->fs, ino, orphan);
 }
 
 void reap_drain(struct fs_session *s)
@@ -121,7 +116,7 @@ static int find_orphans(struct fs_session *s)
         if (rc != -ENOENT)
             atomic_fetch_add_explicit(&fs->orphans, 1, memory_order_relaxed);
         if (rc == 0)
-            add(fs, ino, number);
+            reap_add(fs, ino, number);
         else if (rc != -ENOENT && rc != -EIO) /* a damaged one costs space, not the mount */
             return rc;
     }

@@ -20,11 +20,10 @@ static struct ref_shard *shard_of(struct fs *fs, uint64_t ino)
     return &fs->shards[mix(ino) >> 58];
 }
 
-int refs_open(struct fs *fs)
+void refs_open(struct fs *fs)
 {
     for (unsigned i = 0; i < REF_SHARDS; i++)
         pthread_mutex_init(&fs->shards[i].lock, NULL);
-    return 0;
 }
 
 void refs_close(struct fs *fs)
