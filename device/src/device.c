@@ -64,6 +64,14 @@ int device_file_allocate(struct device *device, int file, uint64_t offset, uint6
     return device->ops->file_allocate(device, file, offset, len);
 }
 
+int device_file_punch(struct device *device, int file, uint64_t offset, uint64_t len)
+{
+    assert(file >= 0 && offset % DEVICE_BLOCK_BYTES == 0 && len > 0 && len % DEVICE_BLOCK_BYTES == 0);
+    if (device->read_only)
+        return -EROFS;
+    return device->ops->file_punch(device, file, offset, len);
+}
+
 int device_file_sync(struct device *device, int file)
 {
     assert(file >= 0);
@@ -136,39 +144,45 @@ void device_queue_close(struct device_queue *queue)
     queue->ops->close(queue);
 }
 
+static void refuse(struct device_queue *queue, struct device_io *io, int error)
+{
+    queue->pending++;
+    io->priv.queue = queue;
+    io->priv.refused = error;
+    device_io_push(&queue->failed, io);
+}
+
 void device_submit(struct device_queue *queue, struct device_io *io)
 {
     device_submit_watched(queue, io, NULL, NULL);
 }
 
-void device_submit_watched(struct device_queue *queue, struct device_io *io, void (*written)(void *ctx), void *ctx)
+void device_submit_watched(struct device_queue *queue, struct device_io *io,
+                           void (*ended)(void *ctx, enum device_op op), void *ctx)
 {
     assert(io->op == DEVICE_READ || io->op == DEVICE_WRITE);
     assert(io->file >= 0 && io->done != NULL);
     assert(io->offset % DEVICE_BLOCK_BYTES == 0 && io->offset <= (uint64_t)INT64_MAX - LEN_MAX);
     assert(io->buf != NULL && (uintptr_t)io->buf % DEVICE_BLOCK_BYTES == 0);
     assert(io->len > 0 && io->len <= LEN_MAX && io->len % DEVICE_BLOCK_BYTES == 0);
+    io->priv.ended = ended;
+    io->priv.ctx = ctx;
     if (io->op == DEVICE_WRITE && queue->device->read_only) {
-        device_submit_refused(queue, io, -EROFS);
+        refuse(queue, io, -EROFS);
         return;
     }
     queue->pending++;
     io->priv.queue = queue;
     io->priv.next = NULL;
     io->priv.moved = 0;
-    io->priv.written = io->op == DEVICE_WRITE ? written : NULL;
-    io->priv.ctx = ctx;
     queue->ops->submit(queue, io);
 }
 
 void device_submit_refused(struct device_queue *queue, struct device_io *io, int error)
 {
     assert(error < 0 && io->done != NULL);
-    queue->pending++;
-    io->priv.queue = queue;
-    io->priv.written = NULL;
-    io->priv.refused = error;
-    device_io_push(&queue->failed, io);
+    io->priv.ended = NULL;
+    refuse(queue, io, error);
 }
 
 void device_finish(struct device_io *io, int64_t result)
@@ -177,8 +191,8 @@ void device_finish(struct device_io *io, int64_t result)
     assert(queue->polling && queue->pending > 0);
     queue->pending--;
     io->result = result;
-    if (io->priv.written != NULL)
-        io->priv.written(io->priv.ctx);
+    if (io->priv.ended != NULL)
+        io->priv.ended(io->priv.ctx, io->op);
     io->done(io);
 }
 

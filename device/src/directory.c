@@ -151,6 +151,16 @@ static int directory_file_allocate(struct device *device, int file, uint64_t off
     return ret;
 }
 
+static int directory_file_punch(struct device *device, int file, uint64_t offset, uint64_t len)
+{
+    (void)device;
+    int ret;
+    do
+        ret = fallocate(file, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)offset, (off_t)len) < 0 ? -errno : 0;
+    while (ret == -EINTR);
+    return ret == -ENOSYS ? -EOPNOTSUPP : ret;
+}
+
 static int directory_file_sync(struct device *device, int file)
 {
     (void)device;
@@ -264,6 +274,7 @@ static const struct device_ops directory_ops = {
     .file_close = directory_file_close,
     .file_size = directory_file_size,
     .file_allocate = directory_file_allocate,
+    .file_punch = directory_file_punch,
     .file_sync = directory_file_sync,
     .file_rename = directory_file_rename,
     .file_remove = directory_file_remove,

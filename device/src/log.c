@@ -6,7 +6,7 @@
  * is closed, so a pointer to a segment is good for as long as the log.
  *
  *     allocate: (none) -> file            log_create, under grow_lock
- *     truncate: file -> gone              under sync_lock
+ *     truncate: file -> gone              under sync_lock; closed by its last user (segment_put)
  *     a write or an allocation ends: clean -> dirty and on the list     log_mark
  *     sync: dirty -> clean, then fdatasync                              under sync_lock
  *
@@ -41,15 +41,17 @@
 #define LEAF_SEGMENTS (UINT64_C(1) << LEAF_BITS)
 
 struct segment {
-    /* File number + 1; 0: no file. Stored (release) by create and truncate, loaded (acquire) by submit
-     * and sync: who sees the number sees `log` and an open file. */
-    _Atomic int file;
+    /* The log's own use and one for each transfer and sync that is under way; 0: no file. The last one to
+     * give up its use closes the file, so its number is not another file's while anybody has it. Set to 1
+     * (release) by install; taken (acquire) and given up (acq_rel) by segment_get and segment_put. */
+    _Atomic unsigned users;
+    int file; /* constant while users > 0 */
     /* Exchanged (acq_rel) by log_mark and sync with each other: a mark that finds it set happens before
      * the fdatasync of the sync that clears it; a sync that reads next_dirty does so before the mark
      * that overwrites it. */
     _Atomic bool dirty;
     struct segment *next_dirty; /* of whoever set `dirty`; published with log->dirty */
-    struct device_log *log;     /* constant once file is set */
+    struct device_log *log;     /* constant once users was set */
 };
 
 struct device_log {
@@ -112,9 +114,29 @@ static void log_mark(struct segment *segment)
                                                   memory_order_relaxed));
 }
 
-static void log_written(void *ctx)
+/* False: it has no file (any more). */
+static bool segment_get(struct segment *segment)
 {
-    log_mark(ctx);
+    unsigned users = atomic_load_explicit(&segment->users, memory_order_relaxed); /* the CAS decides */
+    do {
+        if (users == 0)
+            return false;
+    } while (!atomic_compare_exchange_weak_explicit(&segment->users, &users, users + 1, memory_order_acquire,
+                                                    memory_order_relaxed));
+    return true;
+}
+
+static void segment_put(struct segment *segment)
+{
+    if (atomic_fetch_sub_explicit(&segment->users, 1, memory_order_acq_rel) == 1)
+        device_file_close(segment->log->device, segment->file); /* removed: the space comes back with this */
+}
+
+static void log_ended(void *ctx, enum device_op op)
+{
+    if (op == DEVICE_WRITE)
+        log_mark(ctx);
+    segment_put(ctx);
 }
 
 /* Makes the names of the segments durable if they are not. */
@@ -143,7 +165,8 @@ static int log_install(struct device_log *log, uint64_t number, int file)
         segment = log_segment(log, number);
     }
     segment->log = log;
-    atomic_store_explicit(&segment->file, file + 1, memory_order_release);
+    segment->file = file;
+    atomic_store_explicit(&segment->users, 1, memory_order_release);
     return 0;
 }
 
@@ -314,11 +337,8 @@ void device_log_close(struct device_log *log)
     if (log == NULL)
         return;
     uint64_t first = atomic_load_explicit(&log->first, memory_order_relaxed); /* nobody else is here */
-    for (uint64_t number = first; number < log->created; number++) {
-        int file = atomic_load_explicit(&log_segment(log, number)->file, memory_order_acquire);
-        if (file > 0)
-            device_file_close(log->device, file - 1);
-    }
+    for (uint64_t number = first; number < log->created; number++)
+        segment_put(log_segment(log, number));
     uint64_t leaf_count = log->leaves != NULL ? log_leaf_count(log) : 0;
     for (uint64_t i = 0; i < leaf_count; i++)
         free(atomic_load_explicit(&log->leaves[i], memory_order_acquire));
@@ -354,8 +374,7 @@ int device_log_allocate(struct device_log *log, uint64_t end)
         if (ret < 0)
             break;
         struct segment *segment = log_segment(log, number);
-        int file = atomic_load_explicit(&segment->file, memory_order_acquire) - 1;
-        ret = device_file_allocate(log->device, file, at & (log->segment_bytes - 1), log->step);
+        ret = device_file_allocate(log->device, segment->file, at & (log->segment_bytes - 1), log->step);
         if (ret < 0)
             break;
         log_mark(segment); /* its length has to be made durable */
@@ -371,15 +390,14 @@ void device_log_submit(struct device_log *log, struct device_queue *queue, struc
     assert(address % DEVICE_BLOCK_BYTES == 0);
     assert((address & (log->segment_bytes - 1)) + io->len <= log->segment_bytes);
     struct segment *segment = address < ADDRESS_END ? log_segment(log, address >> log->shift) : NULL;
-    int file = segment == NULL ? 0 : atomic_load_explicit(&segment->file, memory_order_acquire);
-    if (file == 0) {
+    if (segment == NULL || !segment_get(segment)) {
         device_submit_refused(queue, io, -ENOENT);
         return;
     }
     assert(address + io->len <= device_log_allocated(log));
-    io->file = file - 1;
+    io->file = segment->file;
     io->offset = address & (log->segment_bytes - 1);
-    device_submit_watched(queue, io, log_written, segment);
+    device_submit_watched(queue, io, log_ended, segment);
 }
 
 int device_log_sync(struct device_log *log)
@@ -391,9 +409,10 @@ int device_log_sync(struct device_log *log)
     while (segment != NULL) {
         struct segment *next = segment->next_dirty;
         (void)atomic_exchange_explicit(&segment->dirty, false, memory_order_acq_rel);
-        int file = atomic_load_explicit(&segment->file, memory_order_acquire);
-        if (file > 0 && log->sync_error == 0)
-            log->sync_error = device_file_sync(log->device, file - 1);
+        if (log->sync_error == 0 && segment_get(segment)) {
+            log->sync_error = device_file_sync(log->device, segment->file);
+            segment_put(segment);
+        }
         segment = next;
     }
     int ret = log->sync_error;
@@ -405,7 +424,7 @@ int device_log_truncate(struct device_log *log, uint64_t begin)
 {
     assert(begin >> log->shift <= device_log_allocated(log) >> log->shift);
     int ret = log->device->read_only ? -EROFS : 0;
-    pthread_mutex_lock(&log->sync_lock); /* no sync holds a file that is closed here */
+    pthread_mutex_lock(&log->sync_lock);
     uint64_t number = atomic_load_explicit(&log->first, memory_order_relaxed);
     for (; ret == 0 && number < begin >> log->shift; number++) {
         char name[DEVICE_NAME_MAX + 1];
@@ -415,12 +434,30 @@ int device_log_truncate(struct device_log *log, uint64_t begin)
             ret = 0;
         if (ret < 0)
             break;
-        struct segment *segment = log_segment(log, number);
-        int file = atomic_exchange_explicit(&segment->file, 0, memory_order_acq_rel);
-        device_file_close(log->device, file - 1); /* the space comes back with this */
+        segment_put(log_segment(log, number));
         atomic_store_explicit(&log->first, number + 1, memory_order_relaxed);
     }
     pthread_mutex_unlock(&log->sync_lock);
+    return ret;
+}
+
+int device_log_punch(struct device_log *log, uint64_t from, uint64_t to)
+{
+    int ret = log->device->read_only ? -EROFS : 0;
+    from = (from + DEVICE_BLOCK_BYTES - 1) & ~(uint64_t)(DEVICE_BLOCK_BYTES - 1);
+    to &= ~(uint64_t)(DEVICE_BLOCK_BYTES - 1);
+    assert(to <= device_log_allocated(log));
+    while (from < to && ret == 0) {
+        uint64_t number = from >> log->shift, end = (number + 1) << log->shift;
+        struct segment *segment = log_segment(log, number);
+        if (end > to)
+            end = to;
+        if (segment != NULL && segment_get(segment)) {
+            ret = device_file_punch(log->device, segment->file, from & (log->segment_bytes - 1), end - from);
+            segment_put(segment);
+        }
+        from = end;
+    }
     return ret;
 }
 

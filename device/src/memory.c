@@ -220,6 +220,15 @@ static int memory_allocate(struct device *device, int file, uint64_t offset, uin
     return found == NULL ? -EIO : memory_file_allocate(found, offset, len);
 }
 
+static int memory_punch(struct device *device, int file, uint64_t offset, uint64_t len)
+{
+    struct memory_file *found = handle_file_locked(device, file);
+    if (found == NULL)
+        return -EIO;
+    memory_file_punch(found, offset, len);
+    return 0;
+}
+
 static int memory_sync(struct device *device, int file)
 {
     struct memory_file *found = handle_file_locked(device, file);
@@ -385,6 +394,7 @@ static const struct device_ops memory_ops = {
     .file_close = memory_file_close,
     .file_size = memory_size,
     .file_allocate = memory_allocate,
+    .file_punch = memory_punch,
     .file_sync = memory_sync,
     .file_rename = memory_rename,
     .file_remove = memory_remove,

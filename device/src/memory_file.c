@@ -197,6 +197,25 @@ int memory_file_allocate(struct memory_file *file, uint64_t offset, uint64_t len
     return ret;
 }
 
+void memory_file_punch(struct memory_file *file, uint64_t offset, uint64_t len)
+{
+    uint64_t first = offset / BLOCK, holes = 0;
+    pthread_mutex_lock(&file->lock);
+    uint64_t end = first + len / BLOCK < file->block_count ? first + len / BLOCK : file->block_count;
+    for (uint64_t i = first; i < end; i++) {
+        if (file->blocks[i].live == NULL)
+            continue;
+        drop_live(&file->blocks[i]);
+        file->blocks[i].live = NULL;
+        holes++;
+    }
+    if (holes > 0) {
+        mark_dirty(file, first, end);
+        file_set_taken(file, file->taken - holes);
+    }
+    pthread_mutex_unlock(&file->lock);
+}
+
 void memory_file_truncate(struct memory_file *file)
 {
     pthread_mutex_lock(&file->lock);

@@ -55,6 +55,7 @@ uint64_t memory_file_size(struct memory_file *file);
 int64_t memory_file_read(struct memory_file *file, uint64_t offset, void *buf, uint32_t len);
 int64_t memory_file_write(struct memory_file *file, uint64_t offset, const void *buf, uint32_t len);
 int memory_file_allocate(struct memory_file *file, uint64_t offset, uint64_t len);
+void memory_file_punch(struct memory_file *file, uint64_t offset, uint64_t len);
 void memory_file_truncate(struct memory_file *file);
 
 /* The durable image becomes the live one, and the other way round. */

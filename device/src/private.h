@@ -51,6 +51,7 @@ struct device_ops {
     void (*file_close)(struct device *device, int file);
     int64_t (*file_size)(struct device *device, int file);
     int (*file_allocate)(struct device *device, int file, uint64_t offset, uint64_t len);
+    int (*file_punch)(struct device *device, int file, uint64_t offset, uint64_t len);
     int (*file_sync)(struct device *device, int file);
     int (*file_rename)(struct device *device, const char *from, const char *to);
     int (*file_remove)(struct device *device, const char *name);
@@ -85,8 +86,9 @@ struct device_queue {
     struct device_io_list failed; /* refused before they began; priv.refused is their result */
 };
 
-/* device_submit(), and `written(ctx)` is called before `done` if it is a write, whatever its result. */
-void device_submit_watched(struct device_queue *queue, struct device_io *io, void (*written)(void *ctx), void *ctx);
+/* device_submit(), and `ended(ctx, op)` is called before `done`, whatever the result. */
+void device_submit_watched(struct device_queue *queue, struct device_io *io,
+                           void (*ended)(void *ctx, enum device_op op), void *ctx);
 
 /* Makes the io end with `error` at the next poll. Arguments of the io other than `done` may be unset. */
 void device_submit_refused(struct device_queue *queue, struct device_io *io, int error);

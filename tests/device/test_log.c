@@ -57,6 +57,11 @@ static bool log_has(struct device_log *log, struct device_queue *queue, uint64_t
     return same;
 }
 
+static void ignore_done(struct device_io *io)
+{
+    (void)io;
+}
+
 static int count_name(void *ctx, const char *name)
 {
     (void)name;
@@ -181,6 +186,73 @@ START_TEST(truncation_gives_files_back_and_their_reads_end_in_enoent)
     ck_assert_int_eq(name_count(f.device), 2);
     device_log_close(log);
     device_queue_close(queue);
+    fixture_close(&f);
+}
+END_TEST
+
+/* Depth 1: all but the first wait inside the queue while their segment is removed and its number is free. */
+START_TEST(a_segment_that_is_being_read_stays_open_until_the_read_has_ended)
+{
+    struct fixture f;
+    if (!fixture_open(&f, _i))
+        return;
+    struct device_log *log = log_open(f.device, 0);
+    struct device_queue *queue = queue_open(f.device, 1), *other = queue_open(f.device, 1);
+    ck_assert_int_eq(device_log_allocate(log, 2 * SEGMENT), 0);
+    ck_assert_int_eq(log_write(log, queue, 0), BLOCK);
+    struct device_io reads[4];
+    unsigned char *bytes[4];
+    for (int i = 0; i < 4; i++) {
+        bytes[i] = blocks_new(BLOCK);
+        reads[i] = (struct device_io){.op = DEVICE_READ, .buf = bytes[i], .len = BLOCK, .done = ignore_done};
+        device_log_submit(log, queue, &reads[i], 0);
+    }
+    ck_assert_int_eq(device_log_truncate(log, SEGMENT), 0);
+    int file = file_create(f.device, "another");
+    ck_assert_int_eq(block_write(other, file, 0, 77), BLOCK);
+    while (device_queue_pending(queue) > 0)
+        (void)device_poll(queue, true);
+    for (int i = 0; i < 4; i++) {
+        ck_assert_int_eq(reads[i].result, BLOCK);
+        ck_assert(!is_filled(bytes[i], BLOCK, 77));
+        free(bytes[i]);
+    }
+    ck_assert(log_has(log, queue, SEGMENT, false));
+    ck_assert_int_eq(log_transfer(log, queue, DEVICE_READ, 0, queue, 0), -ENOENT);
+    device_file_close(f.device, file);
+    device_queue_close(other);
+    device_queue_close(queue);
+    device_log_close(log);
+    fixture_close(&f);
+}
+END_TEST
+
+START_TEST(what_is_punched_gives_its_space_back_and_the_rest_stays)
+{
+    struct fixture f;
+    if (!fixture_open(&f, _i))
+        return;
+    struct device_log *log = log_open(f.device, 0);
+    struct device_queue *queue = queue_open(f.device, 4);
+    struct device_space before, after;
+    ck_assert_int_eq(device_log_allocate(log, 4 * SEGMENT), 0);
+    for (uint64_t address = 0; address < 4 * SEGMENT; address += BLOCK)
+        ck_assert_int_eq(log_write(log, queue, address), BLOCK);
+    ck_assert_int_eq(device_space(f.device, &before), 0);
+    ck_assert_int_eq(device_log_punch(log, SEGMENT / 2 + 1, 3 * SEGMENT + BLOCK + 1), 0);
+    ck_assert_int_eq(device_space(f.device, &after), 0);
+    if (_i == BACKEND_MEMORY)
+        ck_assert_uint_eq(after.free_bytes - before.free_bytes, 3 * SEGMENT + BLOCK - SEGMENT / 2 - BLOCK);
+    for (uint64_t address = 0; address < 4 * SEGMENT; address += BLOCK)
+        ck_assert(log_has(log, queue, address, address <= SEGMENT / 2 || address >= 3 * SEGMENT + BLOCK));
+    ck_assert_int_eq(device_log_sync(log), 0);
+    device_log_close(log);
+    log = log_open(f.device, 0);
+    ck_assert_uint_eq(device_log_allocated(log), 4 * SEGMENT);
+    ck_assert(log_has(log, queue, SEGMENT / 2, true));
+    ck_assert(log_has(log, queue, SEGMENT, false));
+    device_queue_close(queue);
+    device_log_close(log);
     fixture_close(&f);
 }
 END_TEST
@@ -483,6 +555,8 @@ static void add(TCase *tcase)
     tcase_add_loop_test(tcase, what_is_allocated_can_be_written_read_and_reopened, 0, BACKEND_COUNT);
     tcase_add_loop_test(tcase, a_large_segment_is_promised_in_steps, 0, BACKEND_COUNT);
     tcase_add_loop_test(tcase, truncation_gives_files_back_and_their_reads_end_in_enoent, 0, BACKEND_COUNT);
+    tcase_add_loop_test(tcase, a_segment_that_is_being_read_stays_open_until_the_read_has_ended, 0, BACKEND_COUNT);
+    tcase_add_loop_test(tcase, what_is_punched_gives_its_space_back_and_the_rest_stays, 0, BACKEND_COUNT);
     tcase_add_loop_test(tcase, a_missing_segment_is_named, 0, BACKEND_COUNT);
     tcase_add_test(tcase, a_full_memory_device_keeps_what_was_promised);
     tcase_add_loop_test(tcase, a_full_tmpfs_keeps_what_was_promised, 0, 2);

@@ -55,7 +55,7 @@ struct device_io {
         struct device_io *next;
         uint32_t moved;             /* bytes transferred so far */
         int refused;                /* the result, if it never began */
-        void (*written)(void *ctx); /* called before `done` of a write; NULL: nobody */
+        void (*ended)(void *ctx, enum device_op op); /* called before `done`; NULL: nobody */
         void *ctx;
     } priv; /* the device's own */
 };
@@ -105,6 +105,10 @@ DEVICE_NODISCARD int64_t device_file_size(struct device *device, int file);
  * it was. Filesystems without fallocate(2) get a plain extension: the promise is then only as good as
  * theirs. */
 DEVICE_NODISCARD int device_file_allocate(struct device *device, int file, uint64_t offset, uint64_t len);
+
+/* Gives back the disk space of [offset, offset+len), whole blocks inside of the file, whose length stays. What
+ * is read there afterwards, and after a crash, is what was or zeros. -EOPNOTSUPP where the filesystem cannot. */
+DEVICE_NODISCARD int device_file_punch(struct device *device, int file, uint64_t offset, uint64_t len);
 
 /* Returns when all writes to the file that completed before the call are on stable media. */
 DEVICE_NODISCARD int device_file_sync(struct device *device, int file);

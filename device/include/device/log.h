@@ -7,6 +7,7 @@
  *   1. begin rounded down to a segment <= allocated; both only grow; every byte between them has disk
  *      space promised to it, so a write there cannot meet ENOSPC.
  *   2. A segment's file is removed when begin has passed its last byte, and its name is never reused.
+ *      Within the segments, space that is not needed can be punched out (device_log_punch).
  *   3. After device_log_sync() returns 0, every write that completed before it is on stable media,
  *      and so are the names of the segments. "Every write" includes those of an earlier process that the
  *      log was opened after. Once it has failed it fails until the log is opened again: what a failed
@@ -48,9 +49,13 @@ void device_log_submit(struct device_log *log, struct device_queue *queue, struc
 
 DEVICE_NODISCARD int device_log_sync(struct device_log *log);
 
-/* Gives back the space of segments wholly below `begin`. No read of them may be in flight. The caller
- * has made durable that nothing below `begin` is needed. */
+/* Gives back the space of segments wholly below `begin`; of a segment that is being read, once that has
+ * ended. The caller has made durable that nothing below `begin` is needed. */
 DEVICE_NODISCARD int device_log_truncate(struct device_log *log, uint64_t begin);
+
+/* Gives back the space of whole blocks in [from, to), which stay part of the log and read as they were or as
+ * zeros. The caller has made durable that they are not needed. -EOPNOTSUPP: the filesystem cannot. */
+DEVICE_NODISCARD int device_log_punch(struct device_log *log, uint64_t from, uint64_t to);
 
 /* Bytes of disk that the segments take now. */
 uint64_t device_log_disk_bytes(const struct device_log *log);
