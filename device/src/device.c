@@ -157,6 +157,13 @@ void device_submit(struct device_queue *queue, struct device_io *io)
     device_submit_watched(queue, io, NULL, NULL);
 }
 
+void device_submit_later(struct device_queue *queue, struct device_io *io)
+{
+    queue->later = true;
+    device_submit(queue, io);
+    queue->later = false;
+}
+
 void device_submit_watched(struct device_queue *queue, struct device_io *io,
                            void (*ended)(void *ctx, enum device_op op), void *ctx)
 {

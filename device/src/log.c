@@ -400,6 +400,14 @@ void device_log_submit(struct device_log *log, struct device_queue *queue, struc
     device_submit_watched(queue, io, log_ended, segment);
 }
 
+void device_log_submit_later(struct device_log *log, struct device_queue *queue, struct device_io *io,
+                             uint64_t address)
+{
+    queue->later = true;
+    device_log_submit(log, queue, io, address);
+    queue->later = false;
+}
+
 int device_log_sync(struct device_log *log)
 {
     pthread_mutex_lock(&log->sync_lock);

@@ -97,6 +97,22 @@ static int names_reserve(struct memory_names *names, size_t count)
     return 0;
 }
 
+/* A new file under that name, live only. NULL: no memory. */
+static struct memory_file *names_add(struct memory *memory, const char *name)
+{
+    if (names_reserve(&memory->live, memory->live.count + 1) < 0)
+        return NULL;
+    struct memory_file *file = memory_file_new(&memory->space);
+    if (file == NULL)
+        return NULL;
+    struct memory_name *added = &memory->live.names[memory->live.count++];
+    memset(added->name, 0, sizeof(added->name));
+    memcpy(added->name, name, strlen(name));
+    added->file = file;
+    file_ref(file, true);
+    return file;
+}
+
 static void names_remove(struct memory_names *names, struct memory_name *name, bool live)
 {
     struct memory_file *file = name->file;
@@ -165,23 +181,11 @@ static int file_open_held(struct memory *memory, const char *name, unsigned flag
     if (handle < 0)
         return handle;
     struct memory_name *found = names_find(&memory->live, name);
-    struct memory_file *file;
-    if (found != NULL) {
-        file = found->file;
-    } else {
-        if (!(flags & DEVICE_FILE_CREATE))
-            return -ENOENT;
-        if (names_reserve(&memory->live, memory->live.count + 1) < 0)
-            return -ENOMEM;
-        file = memory_file_new(&memory->space);
-        if (file == NULL)
-            return -ENOMEM;
-        struct memory_name *added = &memory->live.names[memory->live.count++];
-        memset(added->name, 0, sizeof(added->name));
-        memcpy(added->name, name, strlen(name));
-        added->file = file;
-        file_ref(file, true);
-    }
+    if (found == NULL && !(flags & DEVICE_FILE_CREATE))
+        return -ENOENT;
+    struct memory_file *file = found != NULL ? found->file : names_add(memory, name);
+    if (file == NULL)
+        return -ENOMEM;
     file_ref(file, true);
     memory->handles[handle] = (struct memory_handle){.file = file};
     if (flags & DEVICE_FILE_TRUNCATE)
@@ -449,6 +453,19 @@ void device_memory_crash(struct device *device)
         memory_file_revert(memory->live.names[i].file);
     memory->power_cut = false;
     pthread_mutex_unlock(&memory->lock);
+}
+
+int memory_add(struct device *device, const char *name, struct block *const *blocks, uint64_t count, uint64_t size)
+{
+    assert(device->ops == &memory_ops);
+    struct memory *memory = memory_of(device);
+    pthread_mutex_lock(&memory->lock);
+    struct memory_file *file = names_add(memory, name);
+    int ret = file == NULL ? -ENOMEM : memory_file_fill(file, blocks, count, size);
+    if (ret == 0)
+        ret = names_copy(&memory->durable, &memory->live, false);
+    pthread_mutex_unlock(&memory->lock);
+    return ret;
 }
 
 void device_memory_limit(struct device *device, uint64_t bytes)

@@ -2,20 +2,11 @@
 /* memory_file: contents by copy on write. What it is and its invariants: memory_file.h. */
 #include "memory_file.h"
 
-#include <device/device.h>
 #include <errno.h>
-#include <stdbool.h>
-#include <stdlib.h>
-#include <string.h>
 
 #define BLOCK DEVICE_BLOCK_BYTES
 
-static unsigned char zeros[BLOCK]; /* never written */
-
-static bool is_own(const unsigned char *block)
-{
-    return block != NULL && block != zeros;
-}
+struct block block_zeros;
 
 /* ---- space ---------------------------------------------------------------------------------- */
 
@@ -72,25 +63,12 @@ struct memory_file *memory_file_new(struct memory_space *space)
     return file;
 }
 
-static void drop_live(struct memory_block *block)
-{
-    if (is_own(block->live) && block->live != block->durable)
-        free(block->live);
-}
-
-static void drop_durable(struct memory_block *block)
-{
-    if (is_own(block->durable) && block->live != block->durable)
-        free(block->durable);
-}
-
 void memory_file_free(struct memory_file *file)
 {
     file_set_taken(file, 0);
     for (uint64_t i = 0; i < file->block_count; i++) {
-        drop_live(&file->blocks[i]);
-        if (is_own(file->blocks[i].durable))
-            free(file->blocks[i].durable);
+        block_put(file->blocks[i].live);
+        block_put(file->blocks[i].durable);
     }
     free(file->blocks);
     pthread_mutex_destroy(&file->lock);
@@ -138,7 +116,7 @@ static int make_room(struct memory_file *file, uint64_t from, uint64_t to)
     file->taken += holes;
     for (uint64_t i = from; i < to; i++) {
         if (file->blocks[i].live == NULL)
-            file->blocks[i].live = zeros;
+            file->blocks[i].live = &block_zeros;
     }
     mark_dirty(file, from, to);
     return 0;
@@ -151,8 +129,8 @@ int64_t memory_file_read(struct memory_file *file, uint64_t offset, void *buf, u
     uint64_t left = offset < file->size ? file->size - offset : 0;
     uint32_t moved = left < len ? (uint32_t)left : len;
     for (uint32_t at = 0; at < moved; at += BLOCK) {
-        const unsigned char *live = file->blocks[(offset + at) / BLOCK].live;
-        memcpy(to + at, live != NULL ? live : zeros, moved - at < BLOCK ? moved - at : BLOCK);
+        const struct block *live = file->blocks[(offset + at) / BLOCK].live;
+        memcpy(to + at, block_bytes(live), moved - at < BLOCK ? moved - at : BLOCK);
     }
     pthread_mutex_unlock(&file->lock);
     return moved;
@@ -166,13 +144,15 @@ static int64_t write_held(struct memory_file *file, uint64_t offset, const unsig
         return ret;
     for (uint32_t at = 0; at < len; at += BLOCK) {
         struct memory_block *block = &file->blocks[first + at / BLOCK];
-        if (!is_own(block->live) || block->live == block->durable) {
-            unsigned char *fresh = malloc(BLOCK);
-            if (fresh == NULL)
-                return -ENOMEM;
-            block->live = fresh;
+        if (!block_is_shared(block->live, 1)) {
+            memcpy(block->live->bytes, from + at, BLOCK);
+            continue;
         }
-        memcpy(block->live, from + at, BLOCK);
+        struct block *fresh = block_new(from + at);
+        if (fresh == NULL)
+            return -ENOMEM;
+        block_put(block->live);
+        block->live = fresh;
     }
     if (file->size < offset + len)
         file->size = offset + len;
@@ -205,7 +185,7 @@ void memory_file_punch(struct memory_file *file, uint64_t offset, uint64_t len)
     for (uint64_t i = first; i < end; i++) {
         if (file->blocks[i].live == NULL)
             continue;
-        drop_live(&file->blocks[i]);
+        block_put(file->blocks[i].live);
         file->blocks[i].live = NULL;
         holes++;
     }
@@ -220,7 +200,7 @@ void memory_file_truncate(struct memory_file *file)
 {
     pthread_mutex_lock(&file->lock);
     for (uint64_t i = 0; i < file->block_count; i++) {
-        drop_live(&file->blocks[i]);
+        block_put(file->blocks[i].live);
         file->blocks[i].live = NULL;
     }
     mark_dirty(file, 0, file->block_count);
@@ -233,8 +213,9 @@ void memory_file_sync(struct memory_file *file)
 {
     pthread_mutex_lock(&file->lock);
     for (uint64_t i = file->dirty_from; i < file->dirty_to; i++) {
-        drop_durable(&file->blocks[i]);
-        file->blocks[i].durable = file->blocks[i].live;
+        struct block *durable = file->blocks[i].durable;
+        file->blocks[i].durable = block_get(file->blocks[i].live);
+        block_put(durable);
     }
     file->dirty_from = file->dirty_to = 0;
     file->durable_size = file->size;
@@ -246,14 +227,30 @@ void memory_file_revert(struct memory_file *file)
     pthread_mutex_lock(&file->lock);
     uint64_t taken = 0;
     for (uint64_t i = 0; i < file->block_count; i++) {
-        drop_live(&file->blocks[i]);
-        file->blocks[i].live = file->blocks[i].durable;
+        block_put(file->blocks[i].live);
+        file->blocks[i].live = block_get(file->blocks[i].durable);
         taken += file->blocks[i].live != NULL;
     }
     file->dirty_from = file->dirty_to = 0;
     file->size = file->durable_size;
     file_set_taken(file, taken);
     pthread_mutex_unlock(&file->lock);
+}
+
+int memory_file_fill(struct memory_file *file, struct block *const *blocks, uint64_t count, uint64_t size)
+{
+    pthread_mutex_lock(&file->lock);
+    int ret = make_room(file, 0, count);
+    for (uint64_t i = 0; ret == 0 && i < count; i++) {
+        block_put(file->blocks[i].live);
+        file->blocks[i].live = blocks[i] != NULL ? block_get(blocks[i]) : &block_zeros;
+    }
+    if (ret == 0)
+        file->size = size;
+    pthread_mutex_unlock(&file->lock);
+    if (ret == 0)
+        memory_file_sync(file);
+    return ret;
 }
 
 void memory_file_forget(struct memory_file *file)
@@ -270,7 +267,7 @@ int memory_file_copy(struct memory_file *file, const void **ret_bytes, uint64_t 
     uint64_t blocks = (len + BLOCK - 1) / BLOCK;
     unsigned char *bytes = blocks > 0 ? aligned_alloc(BLOCK, blocks * BLOCK) : NULL;
     for (uint64_t i = 0; bytes != NULL && i < blocks; i++)
-        memcpy(bytes + i * BLOCK, file->blocks[i].live != NULL ? file->blocks[i].live : zeros, BLOCK);
+        memcpy(bytes + i * BLOCK, block_bytes(file->blocks[i].live), BLOCK);
     pthread_mutex_unlock(&file->lock);
     if (blocks > 0 && bytes == NULL)
         return -ENOMEM;
@@ -284,20 +281,22 @@ static int flip_held(struct memory_file *file, uint64_t offset, unsigned bit)
     if (offset >= file->size)
         return -EINVAL;
     struct memory_block *block = &file->blocks[offset / BLOCK];
-    if (!is_own(block->live)) { /* zeros that nobody wrote rot as well */
-        unsigned char *fresh = calloc(1, BLOCK);
-        if (fresh == NULL)
-            return -ENOMEM;
-        if (block->live == NULL)
-            file_set_taken(file, file->taken + 1);
-        if (block->durable == block->live)
-            block->durable = fresh;
-        block->live = fresh;
+    bool same = block->live == block->durable;
+    struct block *live = block_new(block_bytes(block->live)); /* others may hold the old one */
+    struct block *durable = same ? block_get(live) : block_new(block_bytes(block->durable));
+    if (live == NULL || durable == NULL) {
+        block_put(live);
+        block_put(durable);
+        return -ENOMEM;
     }
-    unsigned char mask = (unsigned char)(1u << bit);
-    block->live[offset % BLOCK] ^= mask;
-    if (is_own(block->durable) && block->durable != block->live)
-        block->durable[offset % BLOCK] ^= mask;
+    if (block->live == NULL)
+        file_set_taken(file, file->taken + 1);
+    block_put(block->live);
+    block_put(block->durable);
+    *block = (struct memory_block){.live = live, .durable = durable};
+    live->bytes[offset % BLOCK] ^= (unsigned char)(1u << bit);
+    if (!same)
+        durable->bytes[offset % BLOCK] ^= (unsigned char)(1u << bit);
     return 0;
 }
 

@@ -3,8 +3,8 @@
  * memory_file: the contents of one file of the memory device, live and durable, block by block.
  *
  * Invariants:
- *   1. block.live and block.durable are NULL (a hole), `zeros` (space promised, never written) or a
- *      block of the file's own; when equal, they share it and it is not written any more.
+ *   1. block.live and block.durable are references as block.h has them; a block that anybody else
+ *      holds is not written any more.
  *   2. Blocks where the two differ lie in [dirty_from, dirty_to).
  *   3. size and durable_size are at most block_count * 4096.
  *   4. `taken` == number of blocks whose live is not NULL, or 0 once forgotten; the sum over all files
@@ -15,8 +15,9 @@
 #ifndef DEVICE_MEMORY_FILE_H
 #define DEVICE_MEMORY_FILE_H
 
+#include "block.h"
+
 #include <pthread.h>
-#include <stdatomic.h>
 #include <stdint.h>
 
 /* How much there is and how much is taken, in blocks. All accesses relaxed: it is a counter, and says
@@ -31,7 +32,7 @@ void memory_space_limit(struct memory_space *space, uint64_t bytes);
 void memory_space_get(struct memory_space *space, uint64_t *ret_total_bytes, uint64_t *ret_free_bytes);
 
 struct memory_block {
-    unsigned char *live, *durable;
+    struct block *live, *durable;
 };
 
 struct memory_file {
@@ -62,11 +63,17 @@ void memory_file_truncate(struct memory_file *file);
 void memory_file_sync(struct memory_file *file);
 void memory_file_revert(struct memory_file *file);
 
+/* Makes both images these blocks (NULL: zeros), of which it takes references. -ENOMEM. */
+int memory_file_fill(struct memory_file *file, struct block *const *blocks, uint64_t count, uint64_t size);
+
 /* Gives the space back: nobody live sees the file any more (a crash may bring it back). */
 void memory_file_forget(struct memory_file *file);
 
 /* The whole of it in memory to free(3); not to be freed if *ret_len is 0. */
 int memory_file_copy(struct memory_file *file, const void **ret_bytes, uint64_t *ret_len);
 int memory_file_flip(struct memory_file *file, uint64_t offset, unsigned bit);
+
+/* memory.c: adds a file made of these blocks to the device, live and durable. -ENOMEM. */
+int memory_add(struct device *device, const char *name, struct block *const *blocks, uint64_t count, uint64_t size);
 
 #endif

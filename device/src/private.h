@@ -83,6 +83,7 @@ struct device_queue {
     unsigned depth;
     unsigned pending;
     bool polling;                 /* inside device_poll(): what `done` submits may be sent as a batch */
+    bool later;                   /* inside device_submit_later(): likewise */
     struct device_io_list failed; /* refused before they began; priv.refused is their result */
 };
 

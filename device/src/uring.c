@@ -6,8 +6,8 @@
  *   1. in_ring <= depth <= entries of the submission ring, and it counts unsent entries too, so below
  *      depth there is always a free one; the completion ring has twice as many and never overflows.
  *   2. pending == in_ring + length of `waiting` + what the generic queue refused.
- *   3. Outside of poll, an entry stays unsent only if the kernel refused to take it just then; poll
- *      sends it again.
+ *   3. Outside of poll, an entry stays unsent only if it was given with device_submit_later(), or if the kernel
+ *      refused to take it just then; poll sends it.
  *
  * Threads: a ring belongs to its queue's thread. It holds no state of that thread (no SINGLE_ISSUER),
  * so the queue can be handed over.
@@ -68,8 +68,8 @@ static void uring_submit(struct device_queue *queue, struct device_io *io)
 {
     struct uring_queue *uring = uring_of(queue);
     device_io_push(&uring->waiting, io);
-    if (queue->polling)
-        return; /* poll sends the batch */
+    if (queue->polling || queue->later)
+        return; /* poll sends the batch, or the next submit */
     uring_fill(uring);
     uring_send(uring);
 }
@@ -103,10 +103,8 @@ static unsigned uring_reap(struct uring_queue *uring)
 static unsigned uring_poll(struct device_queue *queue, bool wait)
 {
     struct uring_queue *uring = uring_of(queue);
-    uring_fill(uring);
-    uring_send(uring);
     unsigned finished = uring_reap(uring);
-    while (wait && finished == 0) {
+    while (wait && finished == 0) { /* sends and sleeps in one call */
         uring_fill(uring);
         int ret = io_uring_submit_and_wait(&uring->ring, 1);
         if (ret < 0 && ret != -EINTR) {

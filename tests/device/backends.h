@@ -1,14 +1,17 @@
 // SPDX-License-Identifier: MIT
 /*
  * The devices that every test of the contract runs on, as a table for loop tests; with small helpers.
- * A directory is made under TMPDIR (/tmp), or on tmpfs where there is no O_DIRECT to speak of.
+ * A wrapper stands around a device in memory; fault shuffles the ends of transfers, and makes every other read
+ * and write a short one. A directory is made under TMPDIR (/tmp), or on tmpfs where there is no O_DIRECT to speak of.
  */
 #ifndef TESTS_DEVICE_BACKENDS_H
 #define TESTS_DEVICE_BACKENDS_H
 
 #include <check.h>
 #include <device/device.h>
+#include <device/fault.h>
 #include <device/memory.h>
+#include <device/record.h>
 #include <errno.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -26,15 +29,19 @@ struct backend {
 };
 
 static const struct backend backends[] = {
-    {"uring", DEVICE_URING, NULL},           {"threads", DEVICE_THREADS, NULL}, {"uring", DEVICE_URING, "/dev/shm"},
-    {"threads", DEVICE_THREADS, "/dev/shm"}, {"memory", DEVICE_AUTO, ""},
+    {"uring", DEVICE_URING, NULL},       {"threads", DEVICE_THREADS, NULL},
+    {"uring", DEVICE_URING, "/dev/shm"}, {"threads", DEVICE_THREADS, "/dev/shm"},
+    {"record", DEVICE_AUTO, ""},         {"fault", DEVICE_AUTO, ""},
+    {"memory", DEVICE_AUTO, ""},
 };
 #define BACKEND_COUNT ((int)(sizeof(backends) / sizeof(backends[0])))
 #define BACKEND_MEMORY (BACKEND_COUNT - 1)
+#define BACKEND_IN_MEMORY (BACKEND_COUNT - 3) /* from here on there is nothing to open again */
 
 struct fixture {
     const struct backend *backend;
     struct device *device;
+    struct device *inner; /* of a wrapper, else NULL */
     char path[128];
 };
 
@@ -45,14 +52,32 @@ static inline void fixture_reopen(struct fixture *f, bool read_only)
     ck_assert_int_eq(device_open(f->path, &options, &f->device), 0);
 }
 
+static inline void fixture_wrap(struct fixture *f)
+{
+    if (strcmp(f->backend->name, "memory") == 0)
+        return;
+    f->inner = f->device;
+    if (strcmp(f->backend->name, "record") == 0) {
+        ck_assert_int_eq(device_record_open(f->inner, &f->device), 0);
+        return;
+    }
+    struct device_fault shorts = {
+        .classes = DEVICE_FAULT_READ | DEVICE_FAULT_WRITE, .nth = 1, .sticky = true, .error = DEVICE_FAULT_SHORT};
+    ck_assert_int_eq(device_fault_open(f->inner, &f->device), 0);
+    device_fault_arm(f->device, &shorts);
+    device_fault_shuffle(f->device, 1);
+}
+
 /* False: this machine has no such device, which is said aloud. */
 static inline bool fixture_open(struct fixture *f, int backend)
 {
     f->backend = &backends[backend];
     f->path[0] = 0;
+    f->inner = NULL;
     const char *dir = f->backend->dir;
     if (dir != NULL && *dir == 0) {
         ck_assert_int_eq(device_memory_open(&f->device), 0);
+        fixture_wrap(f);
         return true;
     }
     if (dir == NULL)
@@ -85,6 +110,7 @@ static inline void fixture_close(struct fixture *f)
         fixture_reopen(f, false);
     ck_assert_int_eq(device_list(f->device, remove_each, f->device), 0);
     device_close(f->device);
+    device_close(f->inner);
     if (f->path[0] != 0)
         ck_assert_int_eq(rmdir(f->path), 0);
 }

@@ -382,7 +382,7 @@ END_TEST
 START_TEST(a_read_only_device_changes_nothing)
 {
     struct fixture f;
-    if (_i == BACKEND_MEMORY || !fixture_open(&f, _i))
+    if (_i >= BACKEND_IN_MEMORY || !fixture_open(&f, _i))
         return;
     struct device_queue *queue = queue_open(f.device, 1);
     int file = file_create(f.device, "a");

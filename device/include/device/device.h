@@ -143,6 +143,10 @@ void device_queue_close(struct device_queue *queue);
  * anything that goes wrong arrives as io->result. */
 void device_submit(struct device_queue *queue, struct device_io *io);
 
+/* device_submit(), but it may stay unsent until the next device_poll() or device_submit() of the queue: transfers that
+ * are given one by one then reach the kernel together. */
+void device_submit_later(struct device_queue *queue, struct device_io *io);
+
 /* Calls `done` for what has completed; with `wait`, sleeps until at least one has (if any is in
  * flight). Returns how many were called. `done` does not poll its own queue. */
 unsigned device_poll(struct device_queue *queue, bool wait);

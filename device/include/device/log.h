@@ -46,6 +46,9 @@ DEVICE_NODISCARD int device_log_allocate(struct device_log *log, uint64_t end);
  * caller's. [address, address+len) must lie in one segment, below allocated. A segment that is gone
  * arrives as result -ENOENT. */
 void device_log_submit(struct device_log *log, struct device_queue *queue, struct device_io *io, uint64_t address);
+/* The same with device_submit_later(). */
+void device_log_submit_later(struct device_log *log, struct device_queue *queue, struct device_io *io,
+                             uint64_t address);
 
 DEVICE_NODISCARD int device_log_sync(struct device_log *log);
 
