@@ -37,14 +37,14 @@ static int close_gate(struct store *store)
         atomic_store(&store->gate_closed, true);
         epoch_synchronize(store->epoch);
         uint64_t end = atomic_load(&log->tail) + need;
-        if (end <= atomic_load(&log->safe_head) + log->size && end <= atomic_load(&log->space))
+        if (end <= atomic_load(&log->safe_head) + atomic_load(&log->limit) && end <= atomic_load(&log->space))
             return 0;
         atomic_store(&store->gate_closed, false);
     }
 }
 
 /* The leader's part. */
-static int run_commit(struct store *store, struct checkpoint *ret_committed)
+static int run_commit(struct store *store, struct log_position *ret_committed)
 {
     struct hlog *log = &store->log;
 
@@ -61,7 +61,7 @@ static int run_commit(struct store *store, struct checkpoint *ret_committed)
     atomic_store(&store->version, version + 1);
     atomic_store(&store->gate_closed, false);
     rc = hlog_flush(log, end);
-    *ret_committed = (struct checkpoint){.address = end, .version = version, .chain = log->chain_before};
+    *ret_committed = (struct log_position){.address = end, .version = version, .chain = log->chain_before};
     pthread_mutex_unlock(&log->flush_lock);
     if (rc < 0)
         return rc;
@@ -89,7 +89,7 @@ int store_commit(struct store *store)
     while (store->commit_round < round && store->committing)
         pthread_cond_wait(&store->commit_done, &store->commit_lock);
     if (store->commit_round < round) {
-        struct checkpoint at;
+        struct log_position at;
         store->committing = true;
         pthread_mutex_unlock(&store->commit_lock);
         rc = run_commit(store, &at);
@@ -111,7 +111,9 @@ int store_commit(struct store *store)
 /* ---- the worker: flushes, evicts, commits by time, checkpoints by growth ------------------------- */
 
 #define CHECKPOINT_RETRY_MS 10000                  /* after one that failed, on a full disk say */
+#define GROW_RETRY_MS 1000                         /* after a growth of the index that was refused memory */
 #define CHECKPOINT_GROWTH (UINT64_C(128) << 20) /* log to replay at most, more or less */
+#define CHECKPOINT_IMAGES 8u                    /* but an image is written only for so many times its size */
 
 void store_wake_worker(struct store *store)
 {
@@ -157,30 +159,55 @@ static bool worker_wait(struct store *store, unsigned ms)
 static uint64_t checkpoint_address(struct store *store)
 {
     pthread_mutex_lock(&store->checkpoint_lock);
-    uint64_t address = store->superblock.checkpoint.address;
+    uint64_t address = store->superblock.checkpoint.end.address;
     pthread_mutex_unlock(&store->checkpoint_lock);
     return address;
+}
+
+static uint64_t checkpoint_growth(const struct store *store)
+{
+    uint64_t images = index_bytes(store->index) * CHECKPOINT_IMAGES;
+
+    return images > CHECKPOINT_GROWTH ? images : CHECKPOINT_GROWTH;
+}
+
+/* However long the interval, a segment holds a commit: compaction gives space back from commit to commit. */
+static uint64_t uncommitted_bytes(struct store *store)
+{
+    pthread_mutex_lock(&store->commit_lock);
+    uint64_t bytes = atomic_load(&store->log.tail) - store->committed.address;
+    pthread_mutex_unlock(&store->commit_lock);
+    return bytes;
 }
 
 static void *worker(void *arg)
 {
     struct store *store = arg;
     unsigned interval = store->options.commit_interval_ms ? store->options.commit_interval_ms : 1000;
-    uint64_t committed_ms = now_ms(), failed_ms = 0;
+    uint64_t committed_ms = now_ms(), failed_ms = 0, grow_failed_ms = 0;
 
     /* Errors are kept in log.failed or met again by whoever needs the room. */
     while (worker_wait(store, interval)) {
         pthread_mutex_lock(&store->log.flush_lock);
+        store_balance(store);
         int rc = hlog_maintain(&store->log);
         pthread_mutex_unlock(&store->log.flush_lock);
-        if (rc == 0 && store->options.commit_interval_ms && now_ms() - committed_ms >= interval) {
+        bool due = store->options.commit_interval_ms && now_ms() - committed_ms >= interval;
+        if (rc == 0 && (due || uncommitted_bytes(store) > store->superblock.segment_bytes)) {
             rc = store_commit(store);
             committed_ms = now_ms();
         }
         if (rc == 0 && now_ms() - failed_ms > CHECKPOINT_RETRY_MS &&
-            atomic_load(&store->log.tail) - checkpoint_address(store) > CHECKPOINT_GROWTH &&
+            atomic_load(&store->log.tail) - checkpoint_address(store) > checkpoint_growth(store) &&
             store_checkpoint(store) < 0)
             failed_ms = now_ms();
+        if (index_wants_growth(store->index) && now_ms() - grow_failed_ms > GROW_RETRY_MS) {
+            rc = index_grow(store->index);
+            if (rc > 0)
+                store_wake_worker(store); /* the next part, after what is due here */
+            else if (rc < 0)
+                grow_failed_ms = now_ms();
+        }
     }
     return NULL;
 }

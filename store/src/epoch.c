@@ -7,28 +7,36 @@
  *   1. `global` only grows, and starts at 1: 0 means outside.
  *   2. A slot is in the list before its thread first enters, and stays there until epoch_close().
  *
- * Why a synchronizer that bumped to `target` may pass a slot (S: the total order of seq_cst accesses):
- *   - it read 0 or an older announcement than the thread's newest: then its read is before that
- *     announcement in S, hence its bump is before the thread's second load of `global`, which so reads
- *     the bump: the thread sees all that was written before the bump;
+ * Why a synchronizer that bumped to `target` may pass a slot:
+ *   - it read 0 or an older announcement than the thread's newest: then the thread had not announced itself when it
+ *     executed the synchronizer's barrier (asymmetric), or its seq_cst store comes after the synchronizer's seq_cst
+ *     load in their total order, and its seq_cst load of `global` reads the bump (symmetric): in both cases all
+ *     that was written before the bump is seen inside;
  *   - it read an announcement >= target: the thread read the bump before it announced;
- *   - in both cases what that thread did inside earlier is released by the value that was read.
+ *   - in all cases what that thread did inside earlier is released by the value that was read.
  *   A slot pushed after the walk began is the first case, with the push in place of the announcement.
  */
 #include "epoch.h"
 
-#include <assert.h>
 #include <errno.h>
+#include <linux/membarrier.h>
 #include <sched.h>
 #include <stdlib.h>
+#include <sys/syscall.h>
 #include <time.h>
+#include <unistd.h>
 
 enum { SPINS = 200, YIELDS = 50, SLEEP_NS_FIRST = 10 * 1000, SLEEP_NS_MAX = 1000 * 1000 };
 
-struct epoch {
-    _Alignas(64) _Atomic uint64_t global;            /* bumped by synchronizers, read by all */
-    _Alignas(64) _Atomic(struct epoch_slot *) slots; /* pushed by slot_get, walked by synchronizers */
-};
+/* May entering be a plain store? */
+static bool can_be_asymmetric(void)
+{
+#if defined(__SANITIZE_THREAD__)
+    return false;
+#else
+    return syscall(SYS_membarrier, MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED, 0, 0) == 0;
+#endif
+}
 
 int epoch_open(struct epoch **ret_epoch)
 {
@@ -38,6 +46,7 @@ int epoch_open(struct epoch **ret_epoch)
         return -ENOMEM;
     }
     atomic_init(&epoch->global, 1);
+    epoch->asymmetric = can_be_asymmetric();
     atomic_init(&epoch->slots, NULL);
     *ret_epoch = epoch;
     return 0;
@@ -113,29 +122,11 @@ void epoch_slot_put(struct epoch_slot *slot)
     atomic_store_explicit(&slot->used, false, memory_order_release);
 }
 
-void epoch_enter(struct epoch *epoch, struct epoch_slot *slot)
+void epoch_barrier(struct epoch *epoch)
 {
-    /* relaxed: an old number makes a synchronizer wait for us, and is put right below */
-    uint64_t seen = atomic_load_explicit(&epoch->global, memory_order_relaxed);
-
-    assert(atomic_load_explicit(&slot->epoch, memory_order_relaxed) == 0); /* relaxed: own writes */
-    /* seq_cst store, then seq_cst load: pairs with bump, then slot load, in epoch_synchronize(). As
-     * acquire the load keeps everything inside after it. */
-    atomic_store_explicit(&slot->epoch, seen, memory_order_seq_cst);
-    uint64_t now = atomic_load_explicit(&epoch->global, memory_order_seq_cst);
-
-    if (now != seen) {
-        /* release: pairs with the slot load. We have seen the bump to `now`, and what was before it. */
-        atomic_store_explicit(&slot->epoch, now, memory_order_release);
-    }
-}
-
-void epoch_leave(struct epoch_slot *slot)
-{
-    /* relaxed: own writes; the assert only */
-    assert(atomic_load_explicit(&slot->epoch, memory_order_relaxed) != 0);
-    /* release: pairs with the slot load in epoch_synchronize(): what was done inside stays before it */
-    atomic_store_explicit(&slot->epoch, 0, memory_order_release);
+    /* Cannot fail after the registration; without it nothing below would be true. */
+    if (epoch->asymmetric && syscall(SYS_membarrier, MEMBARRIER_CMD_PRIVATE_EXPEDITED, 0, 0) != 0)
+        abort();
 }
 
 /* The n-th wait for the same slot. A thread inside needs less than a microsecond, unless it is preempted. */
@@ -157,8 +148,9 @@ static void wait_a_little(unsigned n)
 
 void epoch_synchronize(struct epoch *epoch)
 {
-    /* seq_cst: pairs with the second load in epoch_enter(); as release it publishes the caller's writes */
+    /* seq_cst: pairs with the loads in epoch_enter(); as release it publishes the caller's writes */
     uint64_t target = atomic_fetch_add_explicit(&epoch->global, 1, memory_order_seq_cst) + 1;
+    epoch_barrier(epoch);
     /* seq_cst: pairs with the push in epoch_slot_get() */
     struct epoch_slot *slot = atomic_load_explicit(&epoch->slots, memory_order_seq_cst);
 

@@ -8,30 +8,37 @@
  *
  * Invariants:
  *   1. slot->epoch is 0 outside, else the global epoch as it was at (or shortly before) entry.
- *   2. Entry announces with a sequentially consistent store and then loads the global epoch once more,
- *      sequentially consistent too; the synchronizer bumps the epoch and then reads the slots, likewise.
- *      So either the synchronizer sees the thread, or the thread's second load sees the bump (Dekker),
- *      and then everything the synchronizer wrote before the bump (ro, head, gate, an unlinked pointer)
- *      happens before everything the thread loads inside, whatever the order of those two accesses.
- *      A release store does not give that: the store may pass the later load (seen on x86;
- *      tests/store/test_epoch.c).
- *   3. What a thread did inside happens before the return of a synchronize that waited for it.
+ *   2. A thread announces itself and then looks at shared memory; a synchronizer writes (ro, head, gate, an unlinked
+ *      pointer), bumps the epoch, and then looks at the slots. Between the two steps of each there is a full barrier
+ *      (Dekker): so either the synchronizer sees the thread, or everything it wrote happens before
+ *      everything that the thread loads inside. A release store is no such barrier: it may pass the later load
+ *      (seen on x86; tests/store/test_epoch.c).
+ *   3. The barrier of the threads is the synchronizers' to pay: membarrier(2) makes every thread of the process
+ *      execute one. Entering is then a plain store, which does not wait for the stores before it, and costs an
+ *      operation nothing. Where the kernel has no membarrier(2), and under ThreadSanitizer, which does not know it,
+ *      both sides use sequentially consistent accesses.
+ *   4. What a thread did inside happens before the return of a synchronize that waited for it.
  *
  * Threads: a slot belongs to one thread at a time; everything else from any thread.
  */
 #ifndef STORE_EPOCH_H
 #define STORE_EPOCH_H
 
+#include <assert.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
-
-struct epoch;
 
 struct epoch_slot {
     _Alignas(64) _Atomic uint64_t epoch; /* 0: outside; written by its thread, read by synchronizers */
     struct epoch_slot *next;             /* of all slots, constant once published */
     _Atomic bool used;                   /* claimed by a session */
+};
+
+struct epoch {
+    _Alignas(64) _Atomic uint64_t global;            /* bumped by synchronizers, read by all; starts at 1 */
+    bool asymmetric;                                 /* constant: invariant 3 */
+    _Alignas(64) _Atomic(struct epoch_slot *) slots; /* pushed by slot_get, walked by synchronizers */
 };
 
 int epoch_open(struct epoch **ret_epoch);
@@ -44,8 +51,33 @@ int epoch_slot_get(struct epoch *epoch, struct epoch_slot **ret_slot);
 void epoch_slot_put(struct epoch_slot *slot);
 
 /* Not nested: a slot that is inside must leave before it enters again. */
-void epoch_enter(struct epoch *epoch, struct epoch_slot *slot);
-void epoch_leave(struct epoch_slot *slot);
+static inline void epoch_enter(struct epoch *epoch, struct epoch_slot *slot)
+{
+    /* acquire: who announces a number has seen what was before the bump to it */
+    uint64_t now = atomic_load_explicit(&epoch->global, memory_order_acquire);
+
+    assert(atomic_load_explicit(&slot->epoch, memory_order_relaxed) == 0); /* relaxed: own writes */
+    if (epoch->asymmetric) {
+        atomic_store_explicit(&slot->epoch, now, memory_order_relaxed);
+        atomic_signal_fence(memory_order_seq_cst); /* for the compiler; the processor's is epoch_barrier() */
+        return;
+    }
+    /* seq_cst store, then seq_cst load: pairs with bump, then slot load, in epoch_synchronize(). As acquire the
+     * load keeps everything inside after it. */
+    atomic_store_explicit(&slot->epoch, now, memory_order_seq_cst);
+    (void)atomic_load_explicit(&epoch->global, memory_order_seq_cst);
+}
+
+static inline void epoch_leave(struct epoch_slot *slot)
+{
+    /* relaxed: own writes; the assert only */
+    assert(atomic_load_explicit(&slot->epoch, memory_order_relaxed) != 0);
+    /* release: pairs with the slot load in epoch_synchronize(): what was done inside stays before it */
+    atomic_store_explicit(&slot->epoch, 0, memory_order_release);
+}
+
+/* The synchronizers' side of invariant 2: between their writes and their look at the slots. */
+void epoch_barrier(struct epoch *epoch);
 
 /* Waits until every thread that is inside has left (a short time: nobody blocks inside). The caller
  * is outside (it would wait for itself). Any number of callers at once. */

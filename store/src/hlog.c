@@ -7,13 +7,27 @@
 
 #define WRITE_BYTES (1u << 20) /* one device write at most */
 #define WRITES 8               /* in flight */
+#define LIMIT_MIN (UINT64_C(4) << 20)
+#define POPULATE_BYTES (UINT64_C(8) << 20)
+#define POPULATE_FROM (UINT64_C(256) << 20) /* a smaller ring is soon full */
 
-int hlog_open(struct hlog *log, uint64_t size, uint64_t segment_bytes, uint64_t begin, uint64_t tail,
-              uint64_t store_id, struct epoch *epoch, struct device_log *device, struct device_queue *queue)
+/* A quarter of the ring, but 4 MiB where there are that many: a unit of a MiB fits. */
+static uint64_t limit_min(uint64_t size)
+{
+    uint64_t least = size < LIMIT_MIN ? size : LIMIT_MIN;
+
+    return size / 4 > least ? size / 4 : least;
+}
+
+int hlog_open(struct hlog *log, uint64_t size, uint64_t mutable_bytes, uint64_t segment_bytes, uint64_t begin,
+              uint64_t tail, uint64_t store_id, struct epoch *epoch, struct device_log *device,
+              struct device_queue *queue)
 {
     *log = (struct hlog){.size = size, .store_id = store_id, .epoch = epoch, .device = device, .queue = queue};
-    log->boundary = size < segment_bytes ? size : segment_bytes;
+    log->boundary = limit_min(size) < segment_bytes ? limit_min(size) : segment_bytes;
+    log->limit = size;
     log->page = size / 64;
+    log->mutable_bytes = mutable_bytes;
     log->marks = calloc(size / log->page, sizeof *log->marks);
     if (!log->marks)
         return -ENOMEM;
@@ -24,6 +38,8 @@ int hlog_open(struct hlog *log, uint64_t size, uint64_t segment_bytes, uint64_t 
     }
     if (size >= (32u << 20)) /* a small store should stay small: huge pages only where they pay */
         (void)madvise(log->frames, size, MADV_HUGEPAGE);
+    log->populated = size >= POPULATE_FROM ? tail & ~(POPULATE_BYTES - 1) : UINT64_MAX;
+    log->populate_end = (tail & ~(POPULATE_BYTES - 1)) + size;
     log->begin = begin;
     log->head = log->safe_head = log->flushed = log->safe_ro = log->ro = log->tail = tail;
     log->space = device_log_allocated(device);
@@ -63,7 +79,8 @@ int hlog_reserve(struct hlog *log, uint64_t bytes, uint64_t largest, uint64_t ke
         if ((tail ^ (end - 1)) & ~(log->boundary - 1))
             end += largest;
         /* acquire: pairs with the store in evict(); what was read from the old frames happened before */
-        if (end > atomic_load_explicit(&log->safe_head, memory_order_acquire) + log->size ||
+        if (end > atomic_load_explicit(&log->safe_head, memory_order_acquire) +
+                      atomic_load_explicit(&log->limit, memory_order_relaxed) || /* relaxed: any of late will do */
             end + keep > atomic_load_explicit(&log->space, memory_order_acquire))
             return -EAGAIN;
         if (atomic_compare_exchange_weak_explicit(&log->tail, &tail, end, memory_order_seq_cst,
@@ -259,6 +276,21 @@ int hlog_flush(struct hlog *log, uint64_t until)
 
 /* ---- room ---------------------------------------------------------------------------------------- */
 
+static uint64_t limit_of(const struct hlog *log)
+{
+    return atomic_load_explicit(&log->limit, memory_order_relaxed); /* set under flush_lock; any of late will do */
+}
+
+/* The frames of [from, to), which nobody looks at and nobody can reserve yet. */
+static void give_back(struct hlog *log, uint64_t from, uint64_t to)
+{
+    for (from = round_up(from, HLOG_BLOCK), to &= ~(uint64_t)(HLOG_BLOCK - 1); from < to;) {
+        uint64_t at = from & (log->size - 1), len = to - from < log->size - at ? to - from : log->size - at;
+        (void)madvise(log->frames + at, len, MADV_DONTNEED); /* else they stay, and are used again */
+        from += len;
+    }
+}
+
 /* Moves head to the first record at or after `until`, as far as that is written. */
 static void evict(struct hlog *log, uint64_t until)
 {
@@ -270,8 +302,11 @@ static void evict(struct hlog *log, uint64_t until)
     if (page * log->page <= atomic_load(&log->head))
         return;
     uint64_t head = log->marks[page % (log->size / log->page)];
+    uint64_t before = atomic_load(&log->head);
     atomic_store(&log->head, head);
     epoch_synchronize(log->epoch); /* nobody looks at anything below head any more */
+    if (limit_of(log) < log->size)
+        give_back(log, before, head);
     atomic_store_explicit(&log->safe_head, head, memory_order_release);
 }
 
@@ -311,26 +346,49 @@ int hlog_make_room(struct hlog *log, uint64_t bytes, uint64_t keep)
 
     if (rc < 0)
         return rc;
-    if (end <= atomic_load(&log->safe_head) + log->size)
+    uint64_t limit = limit_of(log);
+    if (end <= atomic_load(&log->safe_head) + limit)
         return 0;
-    uint64_t want = end - log->size, spare = want + log->size / 8;
+    uint64_t want = end - limit, spare = want + limit / 8;
     return flush_and_evict(log, spare < tail ? spare : tail, want);
 }
 
-/* The mutable part is at most a half of the ring and 16 MiB, so that a commit never has more than that
- * to write; the free part is at least an eighth of the ring. */
 static uint64_t mutable_bytes(const struct hlog *log)
 {
-    return log->size / 2 < (16u << 20) ? log->size / 2 : 16u << 20;
+    uint64_t most = limit_of(log) / 4 * 3;
+
+    return log->mutable_bytes < most ? log->mutable_bytes : most;
+}
+
+void hlog_limit(struct hlog *log, uint64_t bytes)
+{
+    if (bytes < limit_min(log->size))
+        bytes = limit_min(log->size);
+    atomic_store_explicit(&log->limit, bytes < log->size ? bytes : log->size, memory_order_relaxed);
+}
+
+/* Has the kernel clear frames before they are needed, the first time round: a third of what an append costs. */
+static void populate(struct hlog *log, uint64_t tail)
+{
+    uint64_t from = atomic_load_explicit(&log->populated, memory_order_relaxed); /* written under flush_lock only */
+
+    if (from == UINT64_MAX || tail + POPULATE_BYTES / 2 <= from)
+        return;
+    uint64_t to = round_up(tail, POPULATE_BYTES) + POPULATE_BYTES, at = from & (log->size - 1);
+    uint64_t len = to - from < log->size - at ? to - from : log->size - at;
+    (void)madvise(log->frames + at, len, MADV_POPULATE_WRITE); /* an older kernel does it when they are needed */
+    bool all = from + len >= log->populate_end;
+    atomic_store_explicit(&log->populated, all ? UINT64_MAX : from + len, memory_order_relaxed);
 }
 
 bool hlog_wants_maintenance(const struct hlog *log)
 {
     /* relaxed: a hint; the worker looks again under flush_lock */
-    uint64_t tail = atomic_load_explicit(&log->tail, memory_order_relaxed);
+    uint64_t tail = atomic_load_explicit(&log->tail, memory_order_relaxed), limit = limit_of(log);
 
-    return tail - atomic_load_explicit(&log->flushed, memory_order_relaxed) > mutable_bytes(log) + log->size / 16 ||
-           tail - atomic_load_explicit(&log->safe_head, memory_order_relaxed) > log->size - log->size / 8 ||
+    return tail - atomic_load_explicit(&log->flushed, memory_order_relaxed) > mutable_bytes(log) + limit / 16 ||
+           tail + POPULATE_BYTES / 2 > atomic_load_explicit(&log->populated, memory_order_relaxed) ||
+           tail - atomic_load_explicit(&log->safe_head, memory_order_relaxed) > limit - limit / 8 ||
            tail + HLOG_SPACE_FREES + (1u << 20) > atomic_load_explicit(&log->space, memory_order_relaxed);
 }
 
@@ -340,9 +398,11 @@ int hlog_maintain(struct hlog *log)
     int rc = 0;
 
     (void)promise_space(log, tail + HLOG_SPACE_FREES + (2u << 20)); /* ENOSPC is told to whoever needs it */
+    populate(log, tail);
+    uint64_t keep = limit_of(log) / 4 * 3;
     if (tail - atomic_load(&log->flushed) > mutable_bytes(log))
         rc = hlog_flush(log, tail - mutable_bytes(log));
-    if (rc == 0 && tail - atomic_load(&log->safe_head) > log->size - log->size / 4)
-        evict(log, tail - (log->size - log->size / 4));
+    if (rc == 0 && tail - atomic_load(&log->safe_head) > keep)
+        evict(log, tail - keep);
     return rc;
 }

@@ -13,13 +13,13 @@
  * Invariants:
  *   1. None of the addresses moves back. ro and head forbid; safe_ro and safe_head follow when every
  *      thread that might know the older value has left its epoch, and permit.
- *   2. tail <= safe_head + size: a reservation never lands in a frame that somebody may read as its
- *      former self. tail <= space: every byte below the tail has disk space promised to it.
+ *   2. tail <= safe_head + limit when it is reserved, limit <= size: a reservation never lands in a frame that
+ *      somebody may read as its former self. tail <= space: every byte below the tail has disk space promised to it.
  *   3. Records below `sealed` carry their checksums; `flushed` is `sealed` rounded down to a block, or
  *      less. A block is written once, whole, after all of its records are immutable, and never again
  *      unless that write failed.
  *   4. head is the start of a record, and so everything below it is on the device whole.
- *   5. No record or pad crosses a multiple of `boundary` (the ring's size or a segment's, the smaller).
+ *   5. No record or pad crosses a multiple of `boundary` (the least `limit` or a segment, the smaller).
  *
  * Threads: hlog_reserve and hlog_at inside an epoch, any number. Everything that moves the regions
  * (seal, flush, evict) under `flush_lock`, outside epochs.
@@ -42,6 +42,7 @@
 struct hlog {
     uint8_t *frames;
     uint64_t size, boundary, page; /* powers of two, bytes; constant. page: grain of eviction */
+    uint64_t mutable_bytes; /* the mutable part is kept at that, or at three quarters of `limit`; constant */
     uint64_t store_id;             /* constant */
     struct epoch *epoch;
     struct device_log *device;
@@ -50,6 +51,8 @@ struct hlog {
     /* Written under flush_lock (tail: by reservations), read by everybody. Sequentially consistent
      * where an epoch must order them (epoch.h, invariant 2). */
     _Atomic uint64_t begin, head, safe_head, flushed, safe_ro, ro, space;
+    /* So much of the log is kept in memory: frames beyond it are given back to the kernel. Set by hlog_limit(). */
+    _Atomic uint64_t limit;
     _Alignas(64) _Atomic uint64_t tail;
 
     _Alignas(64) pthread_mutex_t flush_lock;
@@ -61,16 +64,32 @@ struct hlog {
     uint64_t next_mark;                  /* first page number without a mark */
     _Atomic uint64_t bytes_written;      /* statistics; relaxed */
     _Atomic int failed;                  /* -errno that stopped writing for good, or 0; set once */
+    _Atomic uint64_t populated;          /* frames are cleared up to here; read as a hint */
+    uint64_t populate_end;               /* constant: then the ring has gone round */
 };
 
 /* `size` a power of two >= 256 KiB. The log is empty in memory, with begin and tail as given. */
-int hlog_open(struct hlog *log, uint64_t size, uint64_t segment_bytes, uint64_t begin, uint64_t tail,
-              uint64_t store_id, struct epoch *epoch, struct device_log *device, struct device_queue *queue);
+int hlog_open(struct hlog *log, uint64_t size, uint64_t mutable_bytes, uint64_t segment_bytes, uint64_t begin,
+              uint64_t tail, uint64_t store_id, struct epoch *epoch, struct device_log *device,
+              struct device_queue *queue);
 void hlog_close(struct hlog *log);
 
 static inline struct record *hlog_at(const struct hlog *log, uint64_t address)
 {
     return (struct record *)(log->frames + (address & (log->size - 1)));
+}
+
+/* Asks the processor for a record's lines of memory, before its key is compared: their misses overlap. */
+static inline void hlog_prefetch(const struct hlog *log, uint64_t address, uint64_t bytes, bool to_write)
+{
+    const uint8_t *at = (const uint8_t *)hlog_at(log, address), *end = at + (bytes < 512 ? bytes : 512);
+
+    for (; at < end; at += 64) {
+        if (to_write)
+            __builtin_prefetch(at, 1);
+        else
+            __builtin_prefetch(at, 0);
+    }
 }
 
 /*
@@ -95,6 +114,10 @@ int hlog_flush(struct hlog *log, uint64_t until);
 /* Puts a commit record at the tail, with the log to itself (the gate is closed, nobody writes): all
  * below it becomes read-only. Room for two blocks must be there. Returns the end of the commit. */
 uint64_t hlog_put_commit(struct hlog *log, uint64_t version, uint64_t incarnation, uint64_t durable);
+
+/* Sets how much memory the log may take, from a quarter of the ring (or 4 MiB of a small one) to all of it; it is reached by and by. flush_lock
+ * held. */
+void hlog_limit(struct hlog *log, uint64_t bytes);
 
 /* Keeps the mutable part and the free part of the ring at their sizes. flush_lock held. */
 int hlog_maintain(struct hlog *log);

@@ -4,16 +4,18 @@
  *
  *     header 4096 | table | overflow buckets, zeros to 4096 | checksums of 64 KiB pieces, zeros to 4096
  *
- * Buckets are as in memory, little-endian, and overflow buckets keep their numbers.
+ * Buckets are as in memory, little-endian; overflow buckets are numbered anew in the order of their chains, so
+ * only those in use are there, a chain's stand together, and a link says nothing but whether it is the end.
  *
- * The save runs beside everything. It notes the number of overflow buckets first; a link to a later one
- * is saved as the end of the chain. An entry made before the save began is in a bucket whose link and
- * number are older still, so it is saved, with the address it has when its turn comes.
+ * The save runs beside operations, but not beside growth and sweep: a link that is not 0 stays. It notes the
+ * overflow buckets of all chains first; what is appended later is left out. An entry made before the save
+ * began is in a bucket whose link is older still, so it is saved, with the address it has when its turn comes.
  *
  * Invariants of an image that index_image_check() has passed:
  *   1. Its length is what the header's counts give; every byte is under a checksum or checked to be 0.
- *   2. Links are at most `overflow`; chains end.
- *   3. An entry is 0, or a tag and an address above INDEX_NONE; a chain has a tag once.
+ *   2. Every overflow bucket is in one chain, in order; chains end.
+ *   3. An entry is 0, or has the image's number of bits and an address above INDEX_NONE; no two of a chain match a
+ * hash.
  */
 #include "index_private.h"
 
@@ -29,7 +31,7 @@
 #define PIECE_BUCKETS (PIECE / BUCKET)
 
 static const char MAGIC[8] = {'F', 'F', 'S', 'I', 'N', 'D', 'E', 'X'};
-enum { FORMAT = 1 };
+enum { FORMAT = 2 };
 
 /* Offsets in the header; every number is little-endian. The rest up to AT_CHECKSUM is zero. */
 enum {
@@ -42,6 +44,7 @@ enum {
     AT_OVERFLOW = 40, /* overflow buckets */
     AT_PIECES = 48,
     AT_TOTAL = 56,      /* bytes of the whole image */
+    AT_BITS = 64,       /* 32 bits: of the hash that an entry stands for */
     AT_CHECKSUM = 4088, /* XXH3-64 of all bytes before; also the seed of the pieces' checksums */
 };
 _Static_assert(AT_CHECKSUM + 8 == BLOCK, "the header is a block");
@@ -49,6 +52,7 @@ _Static_assert(AT_CHECKSUM + 8 == BLOCK, "the header is a block");
 /* Where things are in an image of so many buckets. */
 struct layout {
     uint64_t buckets, overflow;
+    unsigned known;      /* bits of the hash in an entry; of an image that is checked */
     uint64_t body_bytes; /* table and overflow buckets, padded to a block; they begin at BLOCK */
     uint64_t pieces, sums_bytes, total;
 };
@@ -112,10 +116,15 @@ static uint64_t piece_sum(const unsigned char *piece, uint32_t len, uint64_t hea
 
 /* ---- save ------------------------------------------------------------------------------------- */
 
+#define CHAIN_ENDS (UINT64_C(1) << 63)
+
 struct save {
     struct index *index;
+    uint64_t table;
     struct layout layout;
     uint64_t header_sum;
+    uint64_t *order;     /* by number in the image, from 1: number in memory, and CHAIN_ENDS on the last of a chain */
+    uint64_t begun;      /* overflow buckets of the table's buckets that are written */
     unsigned char *buf;  /* PIECE bytes */
     unsigned char *sums; /* layout.sums_bytes */
     int (*write)(void *ctx, const void *bytes, uint32_t len);
@@ -136,27 +145,74 @@ static int save_header(struct save *save, uint64_t store_id, uint64_t image_id)
     put64(header + AT_OVERFLOW, save->layout.overflow);
     put64(header + AT_PIECES, save->layout.pieces);
     put64(header + AT_TOTAL, save->layout.total);
+    put32(header + AT_BITS, save->index->bits);
     save->header_sum = XXH3_64bits(header, AT_CHECKSUM);
     put64(header + AT_CHECKSUM, save->header_sum);
     return save->write(save->ctx, header, (uint32_t)BLOCK);
 }
 
-static void save_bucket(unsigned char *to, const struct index_bucket *bucket, uint64_t overflow)
+/* Notes the overflow buckets of all chains: how many. One above `highest` was handed out after the save began: what
+ * is in it and behind it is later still. */
+static uint64_t save_order(struct save *save, uint64_t highest)
+{
+    struct index_bucket *buckets = index_table_buckets(save->table);
+    uint64_t count = 0;
+
+    for (uint64_t n = 0; n < index_table_size(save->table); n++) {
+        uint64_t before = count;
+
+        for (struct index_bucket *bucket = &buckets[n];;
+             bucket = index_slab_at(&save->index->slab, save->order[count])) {
+            /* acquire: pairs with chain_append(), the bucket is there */
+            uint64_t number = atomic_load_explicit(&bucket->overflow, memory_order_acquire);
+
+            if (number == 0 || number > highest) {
+                break;
+            }
+            save->order[++count] = number;
+        }
+        if (count > before) {
+            save->order[count] |= CHAIN_ENDS;
+        }
+    }
+    return count;
+}
+
+static void save_bucket(unsigned char *to, const struct index_bucket *bucket, uint64_t link)
 {
     for (unsigned i = 0; i < INDEX_BUCKET_ENTRIES; i++) {
-        /* acquire: pairs with the CAS that gave the entry its address: what the saver does after the
-         * save may follow it */
+        /* acquire: pairs with index_publish(): what the saver does after the save may follow the address */
         uint64_t entry = atomic_load_explicit(&bucket->entries[i], memory_order_acquire);
 
-        if ((entry & INDEX_TENTATIVE) || index_address(entry) <= INDEX_NONE) {
+        if (index_is_tentative(entry) || index_address(entry) <= INDEX_NONE) {
             entry = 0;
         }
         put64(to + i * 8, entry & ~INDEX_LOCKED);
     }
-    /* relaxed: only the number is used, not the bucket behind it */
-    uint64_t next = atomic_load_explicit(&bucket->overflow, memory_order_relaxed);
+    put64(to + INDEX_BUCKET_ENTRIES * 8, link);
+}
 
-    put64(to + INDEX_BUCKET_ENTRIES * 8, next <= overflow ? next : 0);
+/* The next bucket of the table. Its chain is the next of the order if its link leads to that one's first;
+ * otherwise it had none when the order was made. */
+static void save_table_bucket(struct save *save, unsigned char *to, const struct index_bucket *bucket)
+{
+    /* relaxed: only the number is used, not the bucket behind it */
+    uint64_t number = atomic_load_explicit(&bucket->overflow, memory_order_relaxed), link = 0;
+
+    if (save->begun < save->layout.overflow && (save->order[save->begun + 1] & ~CHAIN_ENDS) == number) {
+        link = save->begun + 1;
+        while (!(save->order[++save->begun] & CHAIN_ENDS)) {
+        }
+    }
+    save_bucket(to, bucket, link);
+}
+
+static void save_overflow_bucket(const struct save *save, unsigned char *to, uint64_t number)
+{
+    uint64_t in_memory = save->order[number];
+
+    save_bucket(to, index_slab_at(&save->index->slab, in_memory & ~CHAIN_ENDS),
+                in_memory & CHAIN_ENDS ? 0 : number + 1);
 }
 
 static int save_piece(struct save *save, uint64_t piece)
@@ -169,9 +225,9 @@ static int save_piece(struct save *save, uint64_t piece)
         unsigned char *to = save->buf + k * BUCKET;
 
         if (n < l->buckets) {
-            save_bucket(to, &save->index->table[n], l->overflow);
+            save_table_bucket(save, to, &index_table_buckets(save->table)[n]);
         } else if (n - l->buckets < l->overflow) {
-            save_bucket(to, index_slab_at(&save->index->slab, n - l->buckets + 1), l->overflow);
+            save_overflow_bucket(save, to, n - l->buckets + 1);
         } else {
             memset(to, 0, BUCKET);
         }
@@ -196,21 +252,39 @@ static int save_all(struct save *save, uint64_t store_id, uint64_t image_id)
     return r;
 }
 
+/* `lock` held, no growth under way. */
+static int save_locked(struct save *save, uint64_t store_id, uint64_t image_id)
+{
+    uint64_t highest = index_slab_used(&save->index->slab); /* before any link is read */
+    int r = -ENOMEM;
+
+    save->table = atomic_load_explicit(&save->index->table, memory_order_relaxed); /* written under `lock` */
+    save->order = malloc((highest + 1) * sizeof(*save->order));
+    save->layout = layout_of(index_table_size(save->table), save->order ? save_order(save, highest) : 0);
+    save->buf = aligned_alloc(BLOCK, PIECE);
+    save->sums = aligned_alloc(BLOCK, save->layout.sums_bytes);
+    if (save->order && save->buf && save->sums) {
+        memset(save->sums, 0, save->layout.sums_bytes);
+        r = save_all(save, store_id, image_id);
+    }
+    free(save->sums);
+    free(save->buf);
+    free(save->order);
+    return r;
+}
+
 int index_save(struct index *index, uint64_t store_id, uint64_t image_id,
                int (*write)(void *ctx, const void *bytes, uint32_t len), void *ctx)
 {
     struct save save = {.index = index, .write = write, .ctx = ctx};
-    int r = -ENOMEM;
 
-    save.layout = layout_of(index->mask + 1, index_slab_used(&index->slab));
-    save.buf = aligned_alloc(BLOCK, PIECE);
-    save.sums = aligned_alloc(BLOCK, save.layout.sums_bytes);
-    if (save.buf && save.sums) {
-        memset(save.sums, 0, save.layout.sums_bytes);
-        r = save_all(&save, store_id, image_id);
+    pthread_mutex_lock(&index->lock);
+    int r = index_end_growth(index);
+
+    if (r == 0) {
+        r = save_locked(&save, store_id, image_id);
     }
-    free(save.sums);
-    free(save.buf);
+    pthread_mutex_unlock(&index->lock);
     return r;
 }
 
@@ -242,14 +316,16 @@ uint64_t index_image_buckets(const void *image)
 
 uint64_t index_image_find(const void *image, uint64_t hash)
 {
-    uint64_t buckets = index_image_buckets(image), tag = index_tag(hash);
+    uint64_t buckets = index_image_buckets(image);
+    unsigned level = (unsigned)__builtin_ctzll(buckets);
+    uint64_t tag = index_tag(hash, level, get32((const unsigned char *)image + AT_BITS));
 
-    for (const unsigned char *bucket = bucket_at(image, hash & (buckets - 1)); bucket;
+    for (const unsigned char *bucket = bucket_at(image, hash >> (64 - level)); bucket;
          bucket = bucket_after(image, buckets, bucket)) {
         for (unsigned i = 0; i < INDEX_BUCKET_ENTRIES; i++) {
             uint64_t entry = entry_at(bucket, i);
 
-            if (entry != 0 && (entry & INDEX_TAG_MASK) == tag) {
+            if (index_matches(entry, tag)) {
                 return index_address(entry);
             }
         }
@@ -282,6 +358,10 @@ static const char *check_header(const unsigned char *header, uint64_t len, struc
         return "index image header has an impossible size";
     }
     *ret_layout = layout_of(buckets, overflow);
+    ret_layout->known = get32(header + AT_BITS) - (unsigned)__builtin_ctzll(buckets);
+    if (ret_layout->known < INDEX_KNOWN_MIN || ret_layout->known > INDEX_KNOWN_MAX) {
+        return "index image header has an impossible number of bits";
+    }
     if (get64(header + AT_PIECES) != ret_layout->pieces || get64(header + AT_TOTAL) != ret_layout->total) {
         return "index image header has sizes that contradict each other";
     }
@@ -306,7 +386,13 @@ static const char *check_sums(const unsigned char *image, const struct layout *l
     return NULL;
 }
 
-/* Every bucket by itself, reachable or not; what is beyond the last must be zero. */
+static bool entry_is_sound(uint64_t entry, unsigned known)
+{
+    return !(entry & INDEX_FROZEN) && (entry & INDEX_TAG_MASK) && index_known(entry) == known &&
+           index_address(entry) > INDEX_NONE;
+}
+
+/* The entries of every bucket by themselves; what is beyond the last bucket must be zero. */
 static const char *check_buckets(const void *image, const struct layout *l)
 {
     for (uint64_t n = 0; n < l->body_bytes / BUCKET; n++) {
@@ -316,13 +402,12 @@ static const char *check_buckets(const void *image, const struct layout *l)
         for (unsigned i = 0; i < INDEX_BUCKET_ENTRIES; i++) {
             uint64_t entry = entry_at(bucket, i);
 
-            if (entry != 0 &&
-                (padding || (entry & (INDEX_TENTATIVE | INDEX_LOCKED)) || index_address(entry) <= INDEX_NONE)) {
+            if (entry != 0 && (padding || !entry_is_sound(entry, l->known))) {
                 return "index image has an entry that cannot be";
             }
         }
-        if (get64(bucket + INDEX_BUCKET_ENTRIES * 8) > (padding ? 0 : l->overflow)) {
-            return "index image has a link that leads outside";
+        if (padding && get64(bucket + INDEX_BUCKET_ENTRIES * 8) != 0) {
+            return "index image has something behind its buckets";
         }
     }
     return NULL;
@@ -345,23 +430,32 @@ static bool mark_tags(const void *image, const struct layout *l, uint64_t n, uin
     return twice;
 }
 
-/* Chains end, and have a tag once. In an index each overflow bucket is linked once, so all chains together
- * take at most `overflow` steps; a loop takes more. */
-static const char *check_chains(const void *image, const struct layout *l)
+/* Each link is 0 or the number after that of the link before, in the order of the chains: so each overflow
+ * bucket is in one chain, and chains end. */
+static const char *check_links(const void *image, const struct layout *l)
 {
-    uint64_t seen[(INDEX_TAG_MASK >> INDEX_TAG_SHIFT) / 64 + 1] = {0};
-    uint64_t steps = 0;
+    uint64_t links = 0;
 
     for (uint64_t n = 0; n < l->buckets; n++) {
         const unsigned char *bucket = bucket_at(image, n);
 
-        while ((bucket = bucket_after(image, l->buckets, bucket))) {
-            if (++steps > l->overflow) {
-                return "index image has a loop of overflow buckets";
+        for (uint64_t link; (link = get64(bucket + INDEX_BUCKET_ENTRIES * 8)) != 0;) {
+            if (link != ++links || links > l->overflow) {
+                return "index image has a link that leads elsewhere";
             }
+            bucket = bucket_at(image, l->buckets + link - 1);
         }
+    }
+    return links == l->overflow ? NULL : "index image has an overflow bucket that no link leads to";
+}
+
+static const char *check_chains(const void *image, const struct layout *l)
+{
+    uint64_t seen[(INDEX_TAG_MASK >> INDEX_TAG_SHIFT) / 64 + 1] = {0};
+
+    for (uint64_t n = 0; n < l->buckets; n++) {
         if (mark_tags(image, l, n, seen, true)) {
-            return "index image has an entry twice";
+            return "index image has two entries for one hash";
         }
         mark_tags(image, l, n, seen, false);
     }
@@ -382,6 +476,7 @@ int index_image_check(const void *image, uint64_t len, uint64_t store_id, uint64
     }
     why = why ? why : check_sums(image, &layout);
     why = why ? why : check_buckets(image, &layout);
+    why = why ? why : check_links(image, &layout);
     why = why ? why : check_chains(image, &layout);
     if (why) {
         *ret_why = why;
@@ -411,10 +506,12 @@ static void load_bucket(struct index_bucket *to, const unsigned char *from)
 
 int index_load(struct index *index, const void *image)
 {
+    uint64_t table = atomic_load_explicit(&index->table, memory_order_relaxed); /* alone, as above */
     uint64_t buckets = index_image_buckets(image);
     uint64_t overflow = get64((const unsigned char *)image + AT_OVERFLOW);
 
-    if (buckets != index->mask + 1 || index_slab_used(&index->slab) != 0) {
+    if (buckets != index_table_size(table) || get32((const unsigned char *)image + AT_BITS) != index->bits ||
+        index_slab_used(&index->slab) != 0) {
         return -EINVAL;
     }
     int r = index_slab_extend(&index->slab, overflow);
@@ -423,7 +520,7 @@ int index_load(struct index *index, const void *image)
         return r;
     }
     for (uint64_t n = 0; n < buckets; n++) {
-        load_bucket(&index->table[n], bucket_at(image, n));
+        load_bucket(&index_table_buckets(table)[n], bucket_at(image, n));
     }
     for (uint64_t number = 1; number <= overflow; number++) {
         load_bucket(index_slab_at(&index->slab, number), bucket_at(image, buckets + number - 1));

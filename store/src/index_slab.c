@@ -24,6 +24,8 @@ void index_slab_init(struct index_slab *slab)
     }
     atomic_init(&slab->used, 0);
     atomic_init(&slab->limit, INDEX_SLAB_MAX);
+    atomic_init(&slab->free, 0);
+    atomic_init(&slab->free_count, 0);
 }
 
 /* relaxed throughout: the caller is alone, and whatever made it so orders the others' writes */
@@ -95,8 +97,63 @@ static bool slab_ensure(struct index_slab *slab, uint64_t i)
     return true;
 }
 
+#define FREE_NUMBER UINT64_C(0xffffffff)
+_Static_assert(INDEX_SLAB_MAX <= FREE_NUMBER, "a number has half of the word");
+
+/* 0: none is free. */
+static uint64_t free_take(struct index_slab *slab)
+{
+    uint64_t head = atomic_load_explicit(&slab->free, memory_order_acquire); /* pairs with index_slab_put() */
+
+    while (head & FREE_NUMBER) {
+        struct index_bucket *bucket = index_slab_at(slab, head & FREE_NUMBER);
+        /* relaxed: ordered by the load of `free`. If others took it meanwhile this is any word of theirs, and
+         * the CAS fails. */
+        uint64_t next = atomic_load_explicit(&bucket->overflow, memory_order_relaxed) & FREE_NUMBER;
+
+        /* acquire, both: pairs with index_slab_put(), whose caller's last accesses are before ours */
+        if (atomic_compare_exchange_weak_explicit(&slab->free, &head, ((head | FREE_NUMBER) + 1) | next,
+                                                  memory_order_acquire, memory_order_acquire)) {
+            atomic_fetch_sub_explicit(&slab->free_count, 1, memory_order_relaxed); /* a statistic */
+            return head & FREE_NUMBER;
+        }
+    }
+    return 0;
+}
+
+void index_slab_put(struct index_slab *slab, uint64_t number)
+{
+    struct index_bucket *bucket = index_slab_at(slab, number);
+    uint64_t head = atomic_load_explicit(&slab->free, memory_order_relaxed); /* the CAS checks it */
+
+    /* before, so that it does not fall below what is taken; relaxed: a statistic */
+    atomic_fetch_add_explicit(&slab->free_count, 1, memory_order_relaxed);
+    do {
+        /* relaxed: published by the CAS */
+        atomic_store_explicit(&bucket->overflow, head & FREE_NUMBER, memory_order_relaxed);
+        /* release: pairs with free_take(); all that was done with the bucket is before */
+    } while (!atomic_compare_exchange_weak_explicit(&slab->free, &head, (head & ~FREE_NUMBER) | number,
+                                                    memory_order_release, memory_order_relaxed));
+}
+
+/* relaxed: nobody else has the bucket; who links it publishes this */
+static void bucket_clear(struct index_bucket *bucket)
+{
+    for (unsigned i = 0; i < INDEX_BUCKET_ENTRIES; i++) {
+        atomic_store_explicit(&bucket->entries[i], 0, memory_order_relaxed);
+    }
+    atomic_store_explicit(&bucket->overflow, 0, memory_order_relaxed);
+}
+
 int index_slab_get(struct index_slab *slab, uint64_t *ret_number)
 {
+    uint64_t number = free_take(slab);
+
+    if (number) {
+        bucket_clear(index_slab_at(slab, number));
+        *ret_number = number;
+        return 0;
+    }
     uint64_t used = atomic_load_explicit(&slab->used, memory_order_relaxed); /* the CAS checks it */
 
     do {
@@ -104,9 +161,8 @@ int index_slab_get(struct index_slab *slab, uint64_t *ret_number)
         if (used >= atomic_load_explicit(&slab->limit, memory_order_relaxed) || !slab_ensure(slab, used)) {
             return -ENOMEM;
         }
-        /* seq_cst: pairs with index_slab_used(), which must not miss a bucket that is linked; as release
-         * it says that the memory is there */
-    } while (!atomic_compare_exchange_weak_explicit(&slab->used, &used, used + 1, memory_order_seq_cst,
+        /* release: pairs with index_slab_used(); the memory is there */
+    } while (!atomic_compare_exchange_weak_explicit(&slab->used, &used, used + 1, memory_order_release,
                                                     memory_order_relaxed));
     *ret_number = used + 1;
     return 0;

@@ -2,20 +2,24 @@
 /*
  * The store's one struct, for the files of this room.
  *
- * Lock order: checkpoint_lock, commit_lock (never held across a wait for the device: `committing` is),
+ * Lock order: compact.lock, checkpoint_lock, commit_lock (never held across a wait for the device: `committing` is),
  * log.flush_lock. Entries of the index and locks of records are only tried (unit.c).
  */
 #ifndef STORE_PRIVATE_H
 #define STORE_PRIVATE_H
 
+#include "cache.h"
+#include "compact.h"
 #include "epoch.h"
 #include "hlog.h"
 #include "index.h"
+#include "space.h"
 #include "superblock.h"
 #include <store/store.h>
 
 #define READ_BUFFER_BYTES (80u << 10) /* a 64 KiB value with its key, wherever it starts in a block */
-#define SESSION_READS 17              /* in flight per session: a 1 MiB read of a file, not aligned */
+#define SESSION_READS 64              /* in flight per session */
+#define SESSION_SEND 16               /* so many wait for each other before they are sent to the device */
 
 struct store {
     struct device *device;
@@ -24,6 +28,7 @@ struct store {
     struct index *index;
     struct hlog log;
     bool log_open;
+    struct cache cache;
     struct device_queue *flush_queue; /* of whoever holds log.flush_lock */
     struct store_options options; /* constant, defaults filled in */
     struct store_limits limits;   /* constant */
@@ -41,11 +46,16 @@ struct store {
     bool committing;             /* somebody is the leader */
     uint64_t commit_round;       /* commits finished, well or not */
     int commit_result;           /* of the last one */
-    struct checkpoint committed; /* end of the last durable commit (image, begin unused) */
+    struct log_position committed; /* end of the last durable commit */
 
     pthread_mutex_t checkpoint_lock; /* superblock, images, snapshots */
     struct superblock superblock;
+    struct log_position begin_at; /* log.begin with its commit; moved by compaction */
     struct store_snapshot *open_snapshots;
+
+    struct compact compact;
+    struct space space;
+    unsigned scans; /* iterations under way, which need the log as it was; checkpoint_lock */
 
     pthread_t worker;
     bool worker_runs;
@@ -54,14 +64,18 @@ struct store {
     bool worker_stop;
     _Atomic bool worker_wanted; /* set by whoever sees work, cleared by the worker; a hint */
 
-    _Atomic uint64_t commits, checkpoints, reads_memory, reads_device; /* statistics; relaxed */
+    _Atomic uint64_t commits, checkpoints; /* statistics; relaxed */
+
+    pthread_mutex_t sessions_lock;
+    struct store_session *sessions; /* open ones; sessions_lock */
+    uint64_t closed_reads_memory, closed_reads_device; /* of those that were closed; sessions_lock */
 };
 
 struct store_io { /* a device read of one record; buffer of READ_BUFFER_BYTES or malloc'ed */
     struct device_io io;
     struct store_session *session;
     struct store_read *read;
-    uint8_t *buffer, *large; /* large: NULL or what a record beyond the buffer needed */
+    uint8_t *buffer, *large; /* buffer: of the session's; large: NULL or what a record beyond it needed */
     uint64_t address;        /* of the record */
     struct store_io *next;   /* free list */
 };
@@ -74,8 +88,12 @@ struct store_session {
     struct device_queue *queue;
     struct store_io ios[SESSION_READS];
     struct store_io *free_ios;
+    uint8_t *buffers; /* of all ios; touched on use */
+    unsigned unsent;  /* reads given to the queue since it was last polled, modulo SESSION_SEND */
     struct store_read *waiting_first, *waiting_last; /* no io free yet */
     unsigned pending;                                /* reads not done */
+    _Atomic uint64_t reads_memory, reads_device; /* written by its thread, read by store_stats(); relaxed */
+    struct store_session *previous, *next;       /* under sessions_lock */
 
     struct change *changes; /* of the open unit */
     unsigned change_count, change_room;
@@ -84,6 +102,7 @@ struct store_session {
     uint64_t unit_bytes;
     bool unit_open;
     uint64_t seed; /* for back-off */
+    uint64_t held_ns; /* space_hold_back(): to be slept */
 };
 
 struct store_snapshot {
@@ -95,8 +114,32 @@ struct store_snapshot {
     struct store_snapshot *next; /* of the open ones; under checkpoint_lock */
 };
 
-/* read.c: finds the newest record for the key from `address` down, at device depth, for the units. */
+static inline void add_to(_Atomic uint64_t *counter, uint64_t more)
+{
+    /* relaxed: one thread writes, others want to know about when */
+    uint64_t now = atomic_load_explicit(counter, memory_order_relaxed);
+    atomic_store_explicit(counter, now + more, memory_order_relaxed);
+}
+static inline void count_one(_Atomic uint64_t *counter)
+{
+    add_to(counter, 1);
+}
+
+/* read.c */
+/* Looks for the newest record of the key from `address` (on the device) down. STORE_PENDING, always. */
 int read_from(struct store_session *session, struct store_read *read, uint64_t address);
+/* store_read() of a log that is kept (nothing of it is given back before the read is done): the newest record of the
+ * key in [low, ceiling). priv.address is its address, or, where there is none, the next of the chain below. */
+int read_newest(struct store_session *session, struct store_read *read, uint64_t low, uint64_t ceiling);
+/* Is the record at `address` the newest of read->key? As far as memory tells: what is newer and on the device
+ * shares the entry, and is taken for the same key. */
+bool read_is_newest(struct store_session *session, struct store_read *read, uint64_t address);
+/* For a read with priv.take, which gets the io and ends it with one of these: it is done; one more hop. */
+void io_end(struct store_io *sio, int result);
+void io_again(struct store_io *sio, uint64_t address);
+
+/* store.c: gives log and cache what the index leaves of the budget. log.flush_lock held. */
+void store_balance(struct store *store);
 
 /* recover.c */
 int recover(struct store *store, struct store_opened *opened);

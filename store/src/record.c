@@ -2,6 +2,7 @@
 #include "record.h"
 
 #include <sched.h>
+#define XXH_INLINE_ALL
 #include <xxhash.h>
 
 uint64_t hash_key(const void *key, uint32_t key_len)
@@ -52,8 +53,9 @@ uint64_t pad_length(uint64_t word, uint64_t address)
 bool record_try_lock(struct record *r)
 {
     for (int spins = 0; spins < 100; spins++) {
-        uint64_t free_word = 0;
-        if (atomic_compare_exchange_weak_explicit(&r->seal, &free_word, RECORD_EXCLUSIVE, memory_order_acquire,
+        uint64_t word = atomic_load_explicit(&r->seal, memory_order_relaxed); /* the CAS decides */
+        if (!(word & (RECORD_EXCLUSIVE | RECORD_READERS)) &&
+            atomic_compare_exchange_weak_explicit(&r->seal, &word, word | RECORD_EXCLUSIVE, memory_order_acquire,
                                                   memory_order_relaxed))
             return true;
     }
@@ -62,6 +64,11 @@ bool record_try_lock(struct record *r)
 
 void record_unlock(struct record *r)
 {
+    if (record_is_small(r)) { /* nobody else writes the word while it is exclusive */
+        uint64_t word = atomic_load_explicit(&r->seal, memory_order_relaxed);
+        atomic_store_explicit(&r->seal, (word & ~RECORD_EXCLUSIVE) + RECORD_CHANGE, memory_order_release);
+        return;
+    }
     /* Readers may have announced themselves meanwhile: take away our bit only. */
     atomic_fetch_and_explicit(&r->seal, ~RECORD_EXCLUSIVE, memory_order_release);
 }
@@ -82,4 +89,52 @@ void record_lock_shared(struct record *r)
 void record_unlock_shared(struct record *r)
 {
     atomic_fetch_sub_explicit(&r->seal, 1, memory_order_release);
+}
+
+static _Atomic uint64_t *value_words(struct record *r)
+{
+    return (_Atomic uint64_t *)(void *)record_value(r);
+}
+
+/* release, all stores: a reader that sees one of them sees the sequence that the lock has set before */
+void record_put(struct record *r, const void *value, uint32_t len)
+{
+    _Atomic uint64_t *words = value_words(r);
+    const uint8_t *from = value, *end = from + (len & ~7u);
+    uint64_t word = 0;
+
+    for (; from < end; from += 8, words++) {
+        memcpy(&word, from, 8);
+        atomic_store_explicit(words, word, memory_order_release);
+    }
+    if (len % 8 != 0) {
+        word = 0;
+        memcpy(&word, from, len % 8);
+        atomic_store_explicit(words, word, memory_order_release);
+    }
+    __atomic_store_n(&r->value_len, len, __ATOMIC_RELEASE);
+}
+
+/* acquire, all loads: none of them moves behind the second look at the sequence, and each pairs with the
+ * release of record_put(). */
+uint64_t record_get(struct record *r, uint64_t words[RECORD_SMALL / 8], uint32_t *ret_len)
+{
+    const _Atomic uint64_t *from = value_words(r);
+
+    for (unsigned spins = 0;; spins++) {
+        uint64_t before = atomic_load_explicit(&r->seal, memory_order_acquire);
+        if (!(before & RECORD_EXCLUSIVE)) {
+            uint64_t link = atomic_load_explicit(&r->link, memory_order_acquire);
+            uint32_t len = __atomic_load_n(&r->value_len, __ATOMIC_ACQUIRE);
+            for (uint32_t i = 0, count = (len + 7) / 8; i < count; i++)
+                words[i] = atomic_load_explicit(&from[i], memory_order_acquire);
+            /* relaxed: the loads before stay before it */
+            if (atomic_load_explicit(&r->seal, memory_order_relaxed) == before) {
+                *ret_len = len;
+                return link;
+            }
+        }
+        if (spins >= 100)
+            sched_yield();
+    }
 }

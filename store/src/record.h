@@ -11,6 +11,7 @@
  *   2. `link` address is below the record's own: chains lead down only.
  *   3. At or above safe-read-only, `seal` is a lock; below, it is the checksum over everything that the
  *      record means (not the slack between value_len and capacity), bound to its address and store.
+ *   4. A small value that may still change is written and read in words, each atomic (record_put, record_get).
  */
 #ifndef STORE_RECORD_H
 #define STORE_RECORD_H
@@ -120,9 +121,24 @@ static inline uint64_t chain_fold(uint64_t chain, uint64_t checksum)
 
 uint64_t hash_key(const void *key, uint32_t key_len);
 
-/* ---- the lock of a record that may still change: readers share, one changes ---------------------- */
-
+/* ---- the lock of a record that may still change ---------------------------------------------------
+ *
+ *     63         62..16                15..0
+ *     exclusive  changes (a sequence)  readers inside
+ *
+ * One changes it, exclusively. Large values are read under a shared lock. Small ones, whose readers would spend
+ * more on the lock than on the value, are read without: they read the sequence, the value, and the
+ * sequence again. Which of the two it is depends on the capacity, which never changes.
+ */
 #define RECORD_EXCLUSIVE (UINT64_C(1) << 63)
+#define RECORD_CHANGE (UINT64_C(1) << 16)
+#define RECORD_READERS (RECORD_CHANGE - 1)
+#define RECORD_SMALL 256u
+
+static inline bool record_is_small(const struct record *r)
+{
+    return r->capacity <= RECORD_SMALL;
+}
 
 /* Acquire on success, pairing with the release of the unlocks below: the value bytes that the holder
  * before wrote are seen. Nobody holds it across a wait, so spinning is short. */
@@ -130,5 +146,11 @@ bool record_try_lock(struct record *r);
 void record_unlock(struct record *r);
 void record_lock_shared(struct record *r);
 void record_unlock_shared(struct record *r);
+
+/* A small record, exclusively locked: replaces value and length. `value` may have any alignment. */
+void record_put(struct record *r, const void *value, uint32_t len);
+/* A small record that may be changing: its flags and length as they were together with the value, which goes to
+ * `words` as far as the capacity goes. */
+uint64_t record_get(struct record *r, uint64_t words[RECORD_SMALL / 8], uint32_t *ret_len);
 
 #endif

@@ -10,209 +10,152 @@
  *      that does not say so was torn itself (its record reached the disk, its data did not).
  *   3. Nothing is written before everything has been read.
  */
-#include "private.h"
+#include "scan.h"
 
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 
-#define WINDOW_BYTES (1u << 20)
-
 struct found { /* a record of the extent that is being read */
     uint64_t hash, address;
 };
 
-struct scan {
+struct recovery {
     struct store *store;
-    struct device_queue *queue;
-    uint64_t end; /* of the space on the device */
-    uint8_t *window;
-    uint64_t window_at, window_len, window_room;
-    int error; /* of the device */
+    struct scan scan;
 
-    struct checkpoint last; /* last sound commit */
+    struct log_position last; /* last sound commit */
     struct found *found;
     size_t found_count, found_room;
     uint64_t version, chain, records; /* of the extent */
     uint64_t replayed_records;
 };
 
-static void nothing_to_do(struct device_io *io)
-{
-    (void)io;
-}
-
-static int64_t read_log(struct scan *scan, uint64_t at, uint32_t len)
-{
-    struct device_io io = {.op = DEVICE_READ, .buf = scan->window, .len = len, .done = nothing_to_do};
-
-    device_log_submit(scan->store->device_log, scan->queue, &io, at);
-    while (device_queue_pending(scan->queue) > 0)
-        device_poll(scan->queue, true);
-    return io.result;
-}
-
-/* The log's bytes [at, at + len), which lie in one segment, or NULL. */
-static void *look(struct scan *scan, uint64_t at, uint64_t len)
-{
-    if (at >= scan->window_at && at + len <= scan->window_at + scan->window_len)
-        return scan->window + (at - scan->window_at);
-    uint64_t first = at & ~(uint64_t)(HLOG_BLOCK - 1);
-    uint64_t stop = round_up(first + 1, scan->store->superblock.segment_bytes);
-    uint64_t end = round_up(at + len, HLOG_BLOCK);
-    if (end < first + WINDOW_BYTES)
-        end = first + WINDOW_BYTES;
-    if (stop > scan->end)
-        stop = scan->end;
-    if (end > stop)
-        end = stop;
-    if (at + len > end)
-        return NULL;
-    if (end - first > scan->window_room) {
-        free(scan->window);
-        scan->window_room = end - first;
-        scan->window = aligned_alloc(HLOG_BLOCK, scan->window_room);
-        if (!scan->window) {
-            scan->error = -ENOMEM;
-            scan->window_room = scan->window_len = 0;
-            return NULL;
-        }
-    }
-    int64_t moved = read_log(scan, first, (uint32_t)(end - first));
-    if (moved != (int64_t)(end - first)) {
-        scan->error = moved < 0 ? (int)moved : -EIO;
-        scan->window_len = 0;
-        return NULL;
-    }
-    scan->window_at = first;
-    scan->window_len = end - first;
-    return scan->window + (at - first);
-}
-
 /* ---- one extent ------------------------------------------------------------------------------------ */
 
-static bool commit_is_sound(const struct scan *scan, const struct commit_record *c, uint64_t at)
+static int remember(struct recovery *r, uint64_t hash, uint64_t address)
 {
-    return c->link == RECORD_COMMIT && c->magic == COMMIT_MAGIC &&
-           c->seal == commit_checksum(c, at, scan->store->store_id);
-}
-
-static int remember(struct scan *scan, uint64_t hash, uint64_t address)
-{
-    if (scan->found_count == scan->found_room) {
-        size_t room = scan->found_room ? scan->found_room * 2 : 4096;
-        struct found *grown = realloc(scan->found, room * sizeof *grown);
+    if (r->found_count == r->found_room) {
+        size_t room = r->found_room ? r->found_room * 2 : 4096;
+        struct found *grown = realloc(r->found, room * sizeof *grown);
         if (!grown)
             return -ENOMEM;
-        scan->found = grown;
-        scan->found_room = room;
+        r->found = grown;
+        r->found_room = room;
     }
-    scan->found[scan->found_count++] = (struct found){hash, address};
+    r->found[r->found_count++] = (struct found){hash, address};
     return 0;
 }
 
 /* Enters the records of the extent into the index. Later addresses are newer; the checkpoint's index may
  * know a newer one already. */
-static int replay(struct scan *scan)
+static int replay(struct recovery *r)
 {
-    for (size_t i = 0; i < scan->found_count; i++) {
+    for (size_t i = 0; i < r->found_count; i++) {
         index_slot *slot;
-        int rc = index_find_or_create(scan->store->index, scan->found[i].hash, &slot);
+        uint64_t entry;
+        int rc = index_find_or_create(r->store->index, r->found[i].hash, &slot, &entry);
         if (rc < 0)
             return rc;
-        uint64_t entry = atomic_load_explicit(slot, memory_order_relaxed); /* nobody else is here yet */
-        if (index_address(entry) < scan->found[i].address)
-            atomic_store_explicit(slot, index_entry_with(entry, scan->found[i].address), memory_order_relaxed);
+        if (index_address(entry) < r->found[i].address) /* relaxed: nobody else is here yet */
+            atomic_store_explicit(slot, index_entry_with(entry, r->found[i].address), memory_order_relaxed);
     }
-    scan->replayed_records += scan->found_count;
+    r->replayed_records += r->found_count;
+    for (int more = 1; more > 0 && index_wants_growth(r->store->index);)
+        more = index_grow(r->store->index); /* without memory for it chains are longer, no more */
     return 0;
 }
 
-static int accept(struct scan *scan, const struct commit_record *c, uint64_t end)
+static int accept(struct recovery *r, const struct commit_record *c, uint64_t end)
 {
-    int rc = replay(scan);
+    int rc = replay(r);
 
-    scan->last = (struct checkpoint){.address = end, .version = c->version, .chain = c->chain};
-    scan->found_count = 0;
-    scan->version = 0;
-    scan->records = 0;
+    r->last = (struct log_position){.address = end, .version = c->version, .chain = c->chain};
+    r->found_count = 0;
+    r->version = 0;
+    r->records = 0;
     return rc;
 }
 
-/* Reads the record at `at`: its size, 0 where the log cannot be read on, -ENOMEM. */
-static int64_t step(struct scan *scan, uint64_t at)
+static int take_commit(struct recovery *r, const struct commit_record *c, uint64_t at)
 {
-    uint64_t *word = look(scan, at, 8);
-    if (!word)
+    if (c->extent_begin != r->last.address || c->chain_before != r->last.chain || c->chain != r->chain ||
+        c->records != r->records || c->version <= r->last.version || (r->records > 0 && c->version != r->version))
         return 0;
-    uint64_t pad = pad_length(*word, at), segment = scan->store->superblock.segment_bytes;
-    if (pad > 0)
-        return (at ^ (at + pad - 1)) & ~(segment - 1) ? 0 : (int64_t)pad;
-    if (*word == RECORD_COMMIT) {
-        const struct commit_record *c = look(scan, at, COMMIT_BYTES);
-        if (!c || !commit_is_sound(scan, c, at) || (at + COMMIT_BYTES) % HLOG_BLOCK != 0 ||
-            c->extent_begin != scan->last.address || c->chain_before != scan->last.chain ||
-            c->chain != scan->chain || c->records != scan->records || c->version <= scan->last.version ||
-            (scan->records > 0 && c->version != scan->version))
-            return 0;
-        int rc = accept(scan, c, at + COMMIT_BYTES);
-        return rc < 0 ? rc : (int64_t)COMMIT_BYTES;
+    int rc = accept(r, c, at + COMMIT_BYTES);
+    return rc < 0 ? rc : 1;
+}
+
+static int take_record(struct recovery *r, const struct scan_item *item, uint64_t at)
+{
+    const struct record *record = item->record;
+
+    if (record_version(record) <= r->last.version || (r->records > 0 && record_version(record) != r->version))
+        return 0;
+    r->version = record_version(record);
+    r->chain = chain_fold(r->chain, item->seal);
+    r->records++;
+    int rc = remember(r, hash_key(record->bytes, record_key_len(record)), at);
+    return rc < 0 ? rc : 1;
+}
+
+/* Reads what is at `at`: its size, 0 where the history cannot be read on, -ENOMEM. */
+static int64_t step(struct recovery *r, uint64_t at)
+{
+    struct scan_item item;
+    int rc = 0;
+
+    switch (scan_at(&r->scan, at, &item)) {
+    case SCAN_PAD:
+        rc = 1;
+        break;
+    case SCAN_COMMIT:
+        rc = take_commit(r, item.commit, at);
+        break;
+    case SCAN_RECORD:
+        rc = take_record(r, &item, at);
+        break;
+    default:
+        break;
     }
-    const struct record *r = look(scan, at, RECORD_HEADER_BYTES);
-    if (!r)
-        return 0;
-    uint64_t size = record_size(r);
-    if (r->value_len > r->capacity || size > segment || ((at ^ (at + size - 1)) & ~(segment - 1)) ||
-        !(r = look(scan, at, size)))
-        return 0;
-    uint64_t link = atomic_load_explicit(&r->link, memory_order_relaxed); /* private copy */
-    uint64_t sum = atomic_load_explicit(&r->seal, memory_order_relaxed);
-    if ((link & ADDRESS_MASK) >= at || record_checksum(r, link, at, scan->store->store_id) != sum ||
-        record_version(r) <= scan->last.version || (scan->records > 0 && record_version(r) != scan->version))
-        return 0;
-    scan->version = record_version(r);
-    scan->chain = chain_fold(scan->chain, sum);
-    scan->records++;
-    int rc = remember(scan, hash_key(r->bytes, record_key_len(r)), at);
-    return rc < 0 ? rc : (int64_t)size;
+    return rc <= 0 ? rc : (int64_t)item.size;
 }
 
 /* ---- the whole --------------------------------------------------------------------------------------- */
 
 /* A sound commit of this history that knows of more than could be reached? Its address, or 0. Commits
  * of older incarnations beyond where this one began are left-overs of crashes, to be overwritten. */
-static uint64_t later_commit(struct scan *scan)
+static uint64_t later_commit(struct recovery *r)
 {
-    const struct superblock *sb = &scan->store->superblock;
+    const struct superblock *sb = &r->store->superblock;
 
-    for (uint64_t block = scan->last.address; block + HLOG_BLOCK <= scan->end && !scan->error; block += HLOG_BLOCK) {
+    for (uint64_t block = r->last.address; block + HLOG_BLOCK <= r->scan.end && !r->scan.error; block += HLOG_BLOCK) {
         uint64_t at = block + HLOG_BLOCK - COMMIT_BYTES;
-        const struct commit_record *c = look(scan, at, COMMIT_BYTES);
-        if (c && commit_is_sound(scan, c, at) && c->durable > scan->last.address &&
-            (c->incarnation == sb->incarnation || at < sb->incarnation_begin))
+        const struct commit_record *c = scan_commit(&r->scan, at);
+        if (c && c->durable > r->last.address && (c->incarnation == sb->incarnation || at < sb->incarnation_begin))
             return at;
     }
     return 0;
 }
 
-static int scan_log(struct scan *scan, struct store_opened *opened)
+static int scan_log(struct recovery *r, struct store_opened *opened)
 {
-    uint64_t at = scan->last.address;
+    uint64_t at = r->last.address;
     int64_t size = 0;
 
-    scan->chain = scan->last.chain;
-    while (at < scan->end && (size = step(scan, at)) > 0)
+    r->chain = r->last.chain;
+    while (at < r->scan.end && (size = step(r, at)) > 0)
         at += (uint64_t)size;
     if (size < 0)
         return (int)size;
-    if (scan->error == 0 && at > scan->last.address)
-        opened->dropped_bytes = at - scan->last.address;
-    uint64_t damaged_before = scan->error ? 0 : later_commit(scan);
-    if (scan->error) {
+    if (r->scan.error == 0 && at > r->last.address)
+        opened->dropped_bytes = at - r->last.address;
+    uint64_t damaged_before = r->scan.error ? 0 : later_commit(r);
+    if (r->scan.error) {
         snprintf(opened->message, sizeof opened->message,
                  "the log cannot be read near address %llu (%s); look at the disk and the kernel's messages",
-                 (unsigned long long)at, strerror(-scan->error));
-        return scan->error;
+                 (unsigned long long)at, strerror(-r->scan.error));
+        return r->scan.error;
     }
     if (damaged_before) {
         snprintf(opened->message, sizeof opened->message,
@@ -224,24 +167,39 @@ static int scan_log(struct scan *scan, struct store_opened *opened)
     return 0;
 }
 
-/* Without a usable image of the checkpoint's index, *start becomes the beginning of the log. */
-static int load_index(struct store *store, struct checkpoint *start, struct store_opened *opened)
+/* An empty index of the size that the memory budget asks for, as far as the store's bits allow. */
+static int open_empty(struct store *store)
 {
+    unsigned bits = store->superblock.index_bits, level = (unsigned)__builtin_ctzll(store->index_buckets);
+
+    if (level + INDEX_KNOWN_MIN > bits)
+        level = bits - INDEX_KNOWN_MIN;
+    if (level + INDEX_KNOWN_MAX < bits)
+        level = bits - INDEX_KNOWN_MAX;
+    return index_open(UINT64_C(1) << level, bits, store->epoch, &store->index);
+}
+
+/* With no usable image of the checkpoint's index, or with a log that begins behind the checkpoint by now, replay
+ * starts where the log begins: it has everything. */
+static int load_index(struct store *store, struct log_position *ret_start, struct store_opened *opened)
+{
+    const struct checkpoint *checkpoint = &store->superblock.checkpoint;
     const void *image;
     uint64_t len;
     const char *why;
 
-    if (store->superblock.checkpoint.image == 0)
-        return index_open(store->index_buckets, &store->index);
-    int rc = image_map(store, store->superblock.checkpoint.image, &image, &len, &why);
-    if (rc == -EUCLEAN || rc == -ENOENT) { /* the log has it all */
-        *start = (struct checkpoint){.address = HLOG_FIRST_ADDRESS, .begin = HLOG_FIRST_ADDRESS};
+    *ret_start = checkpoint->begin;
+    if (checkpoint->image == 0 || checkpoint->begin.address > checkpoint->end.address)
+        return open_empty(store);
+    int rc = image_map(store, checkpoint->image, &image, &len, &why);
+    if (rc == -EUCLEAN || rc == -ENOENT) {
         opened->index_rebuilt = true;
-        return index_open(store->index_buckets, &store->index);
+        return open_empty(store);
     }
     if (rc < 0)
         return rc;
-    rc = index_open(index_image_buckets(image), &store->index);
+    *ret_start = checkpoint->end;
+    rc = index_open(index_image_buckets(image), store->superblock.index_bits, store->epoch, &store->index);
     if (rc == 0)
         rc = index_load(store->index, image);
     device_unmap(store->device, image, len);
@@ -250,23 +208,22 @@ static int load_index(struct store *store, struct checkpoint *start, struct stor
 
 int recover(struct store *store, struct store_opened *opened)
 {
-    struct scan scan = {.store = store, .last = store->superblock.checkpoint};
-    int rc = load_index(store, &scan.last, opened);
-    uint64_t start = scan.last.address;
+    struct recovery r = {.store = store};
+    int rc = load_index(store, &r.last, opened);
+    uint64_t start = r.last.address;
 
     if (rc < 0)
         return rc;
-    rc = device_queue_open(store->device, 4, &scan.queue);
+    rc = scan_open(&r.scan, store, device_log_allocated(store->device_log));
     if (rc < 0)
         return rc;
-    scan.end = device_log_allocated(store->device_log);
-    rc = scan_log(&scan, opened);
-    device_queue_close(scan.queue);
-    free(scan.window);
-    free(scan.found);
-    store->committed = scan.last;
-    opened->commit = scan.last.version;
-    opened->replayed_bytes = scan.last.address - start;
-    opened->replayed_records = scan.replayed_records;
+    rc = scan_log(&r, opened);
+    scan_close(&r.scan);
+    free(r.found);
+    store->committed = r.last;
+    store->begin_at = store->superblock.checkpoint.begin;
+    opened->commit = r.last.version;
+    opened->replayed_bytes = r.last.address - start;
+    opened->replayed_records = r.replayed_records;
     return rc;
 }

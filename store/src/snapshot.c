@@ -9,7 +9,9 @@
  *      copy: by an entry or by walking down from a newer record that an entry leads to.
  *   2. The second commit makes durable every record that an entry of the copy may lead to.
  *   3. A checkpoint is the copy plus the log from E on, replayed. A snapshot is the copy plus the log
- *      below E: records at or above E are passed over.
+ *      below E: records at or above E are passed over. So it needs the log up to the second commit.
+ *   4. Its log begins where the store's began before the commit. What compaction moves later is moved to above
+ *      E; below E it stays, and compaction gives nothing back without checkpoint_lock.
  */
 #include "private.h"
 
@@ -37,15 +39,24 @@ static int write_piece(void *ctx, const void *bytes, uint32_t len)
     return moved < 0 ? (int)moved : 0;
 }
 
-static int image_write(struct store *store, uint64_t image, struct image_writer *w)
+static struct log_position committed(struct store *store)
+{
+    pthread_mutex_lock(&store->commit_lock);
+    struct log_position position = store->committed;
+    pthread_mutex_unlock(&store->commit_lock);
+    return position;
+}
+
+static int image_write(struct store *store, struct checkpoint *at, struct image_writer *w)
 {
     int rc = device_queue_open(store->device, 1, &w->queue);
     if (rc < 0)
         return rc;
-    rc = index_save(store->index, store->store_id, image, write_piece, w);
+    rc = index_save(store->index, store->store_id, at->image, write_piece, w);
     device_queue_close(w->queue);
     if (rc == 0)
         rc = store_commit(store); /* invariant 2 */
+    at->reach = committed(store).address;
     if (rc == 0)
         rc = device_file_sync(store->device, w->file);
     return rc == 0 ? device_sync_names(store->device) : rc; /* before a superblock names it */
@@ -66,21 +77,18 @@ int checkpoint_write(struct store *store, struct checkpoint *ret_at)
 {
     char name[DEVICE_NAME_MAX + 1];
     uint64_t image = store->superblock.next_image++;
+    struct checkpoint at = {.image = image, .begin = store->begin_at}; /* before the commit: invariant 4 */
     int rc = store_commit(store);
     if (rc < 0)
         return rc;
-    pthread_mutex_lock(&store->commit_lock);
-    struct checkpoint at = store->committed;
-    pthread_mutex_unlock(&store->commit_lock);
-    at.image = image;
-    at.begin = atomic_load(&store->log.begin);
+    at.end = committed(store);
 
     struct image_writer writer = {.offset = 0};
     image_name(name, image);
     writer.file = device_file_open(store->device, name, DEVICE_FILE_CREATE | DEVICE_FILE_TRUNCATE);
     if (writer.file < 0)
         return writer.file;
-    rc = image_write(store, image, &writer);
+    rc = image_write(store, &at, &writer);
     device_file_close(store->device, writer.file);
     if (rc < 0) {
         image_remove(store, image);
@@ -218,7 +226,7 @@ int store_snapshot_list(struct store *store, int (*each)(void *ctx, const struct
     pthread_mutex_lock(&store->checkpoint_lock);
     for (uint32_t i = 0; i < store->superblock.snapshot_count && rc == 0; i++) {
         const struct snapshot_entry *e = &store->superblock.snapshots[i];
-        struct store_snapshot_info info = {.id = e->id, .time_ns = e->time_ns, .address = e->at.address};
+        struct store_snapshot_info info = {.id = e->id, .time_ns = e->time_ns, .address = e->at.end.address};
         memcpy(info.label, e->label, sizeof info.label);
         rc = each(ctx, &info);
     }
@@ -256,6 +264,7 @@ static int delete_locked(struct store *store, uint64_t id)
     }
     if (!image_is_kept(store, kept.at.image))
         image_remove(store, kept.at.image);
+    compact_release(store);
     return 0;
 }
 

@@ -16,6 +16,7 @@
 #define LOG_MIN (UINT64_C(256) << 10)
 #define INDEX_MIN 1024 /* buckets */
 #define FLUSH_DEPTH 16
+#define CACHE_MIN (UINT64_C(64) << 10)
 
 static bool power_of_two(uint64_t n)
 {
@@ -40,8 +41,17 @@ static int check_options(struct store_options *o, char *message, size_t len)
                  (unsigned long long)o->memory_bytes);
         return -EINVAL;
     }
-    /* Five eighths at most for the log, an eighth for the index to start with; the rest is for overflow
-     * buckets and the buffers of sessions. */
+    if (o->space_percent == 0)
+        o->space_percent = 200;
+    if (o->compaction_threads == 0)
+        o->compaction_threads = 1;
+    if (o->space_percent < 110 || o->compaction_threads > SPACE_THREADS_MAX) {
+        snprintf(message, len, "space_percent must be 110 or more, and compaction threads %u or fewer",
+                 SPACE_THREADS_MAX);
+        return -EINVAL;
+    }
+    /* Five eighths at most for the log, an eighth for the index to start with, an eighth for the buffers of sessions;
+     * the rest for the read cache. Where the index needs more, log and cache get less (store_balance()). */
     if (o->log_bytes == 0)
         o->log_bytes = power_of_two_below(o->memory_bytes / 8 * 5);
     if (o->log_bytes < LOG_MIN || !power_of_two(o->log_bytes) || !power_of_two(o->segment_bytes) ||
@@ -83,10 +93,12 @@ static int create(struct store *store, int why, struct store_opened *opened)
         return -EROFS;
     }
     *sb = (struct superblock){.segment_bytes = store->options.segment_bytes,
+                              .index_bits = (uint32_t)__builtin_ctzll(store->index_buckets) + INDEX_KNOWN_MAX,
                               .incarnation_begin = HLOG_FIRST_ADDRESS,
                               .next_image = 1,
                               .next_snapshot = 1,
-                              .checkpoint = {.address = HLOG_FIRST_ADDRESS, .begin = HLOG_FIRST_ADDRESS}};
+                              .checkpoint = {.end.address = HLOG_FIRST_ADDRESS,
+                                             .begin.address = HLOG_FIRST_ADDRESS}};
     if (getrandom(&sb->store_id, sizeof sb->store_id, 0) != (ssize_t)sizeof sb->store_id)
         return -errno;
     opened->created = true;
@@ -114,20 +126,10 @@ static int remove_unnamed_image(void *ctx, const char *name)
     return 0;
 }
 
-static uint64_t lowest_begin(const struct superblock *sb)
-{
-    uint64_t begin = sb->checkpoint.begin;
-
-    for (uint32_t i = 0; i < sb->snapshot_count; i++)
-        if (sb->snapshots[i].at.begin < begin)
-            begin = sb->snapshots[i].at.begin;
-    return begin;
-}
-
 static int open_device_log(struct store *store, struct store_opened *opened)
 {
     uint64_t missing = 0;
-    int rc = device_log_open(store->device, store->superblock.segment_bytes, lowest_begin(&store->superblock),
+    int rc = device_log_open(store->device, store->superblock.segment_bytes, superblock_begin(&store->superblock),
                              &store->device_log, &missing);
 
     if (rc == -ENOENT) {
@@ -135,25 +137,33 @@ static int open_device_log(struct store *store, struct store_opened *opened)
                  "the segment log.%016llx is missing; restore that file from a backup", (unsigned long long)missing);
         return -EUCLEAN;
     }
-    if (rc == 0 && device_log_allocated(store->device_log) < store->superblock.checkpoint.address &&
+    if (rc == 0 && device_log_allocated(store->device_log) < store->superblock.checkpoint.end.address &&
         store->superblock.checkpoint.image != 0) {
         snprintf(opened->message, sizeof opened->message,
                  "the log ends at %llu, before the last checkpoint at %llu; restore the missing segment files "
                  "from a backup",
                  (unsigned long long)device_log_allocated(store->device_log),
-                 (unsigned long long)store->superblock.checkpoint.address);
+                 (unsigned long long)store->superblock.checkpoint.end.address);
         return -EUCLEAN;
     }
     return rc;
 }
 
-/* A creation that found no room leaves nothing. */
+/* A creation that found no room leaves nothing. The superblocks go last, and segments from the end: what a crash leaves
+ * of this is a store, or an empty directory. */
 static void take_back(struct store *store)
 {
-    int rc = device_file_remove(store->device, "superblock.0");
+    uint64_t segments = (HLOG_FIRST_ADDRESS + HLOG_SPACE_FREES + (1u << 20)) / store->superblock.segment_bytes + 1;
+    char name[DEVICE_NAME_MAX + 1];
+    int rc = 0;
 
+    while (segments-- > 0) {
+        snprintf(name, sizeof name, "log.%016llx", (unsigned long long)segments);
+        rc = device_file_remove(store->device, name);
+    }
+    rc = device_file_remove(store->device, "superblock.0");
     rc = device_file_remove(store->device, "superblock.1");
-    (void)rc; /* what stays is passed over by the next open */
+    (void)rc; /* what stays is tried again, or passed over, by the next open */
 }
 
 /* Takes possession for writing: an incarnation of its own, durable before anything else of the store is
@@ -176,7 +186,43 @@ static int take_possession(struct store *store, struct store_opened *opened)
         take_back(store);
     if (rc == 0)
         rc = device_list(store->device, remove_unnamed_image, store);
+    if (rc == 0)
+        compact_release(store); /* what a crash kept from being given back */
     return rc;
+}
+
+/* At most three quarters of the ring: the free part and what is being written need their place. */
+static uint64_t mutable_bytes(const struct store *store)
+{
+    uint64_t most = store->options.log_bytes / 4 * 3, wanted = store->options.uncommitted_bytes;
+
+    return wanted > 0 && wanted < most ? wanted : most;
+}
+
+/* What an index of `index_bytes` leaves of the budget, less an eighth for sessions. */
+static uint64_t budget_left(const struct store *store, uint64_t index_bytes)
+{
+    uint64_t left = store->options.memory_bytes / 8 * 7;
+
+    return left > index_bytes ? left - index_bytes : 0;
+}
+
+static uint64_t cache_size(const struct store *store)
+{
+    const struct store_options *o = &store->options;
+    uint64_t left = budget_left(store, store->index_buckets * 64);
+
+    return o->no_read_cache || left < o->log_bytes + CACHE_MIN ? 0 : power_of_two_below(left - o->log_bytes);
+}
+
+void store_balance(struct store *store)
+{
+    uint64_t left = budget_left(store, index_bytes(store->index)), log_bytes = store->options.log_bytes;
+    uint64_t log_part = store->cache.size == 0 || left >= log_bytes + store->cache.size ? left : left / 3 * 2;
+
+    hlog_limit(&store->log, log_part);
+    log_part = atomic_load_explicit(&store->log.limit, memory_order_relaxed); /* ours: flush_lock is held */
+    cache_limit(&store->cache, left > log_part ? left - log_part : 0);
 }
 
 static int open_log(struct store *store, struct store_opened *opened)
@@ -189,11 +235,14 @@ static int open_log(struct store *store, struct store_opened *opened)
     rc = device_queue_open(store->device, FLUSH_DEPTH, &store->flush_queue);
     if (rc < 0)
         return rc;
-    rc = hlog_open(&store->log, store->options.log_bytes, sb->segment_bytes, lowest_begin(sb),
+    rc = hlog_open(&store->log, store->options.log_bytes, mutable_bytes(store), sb->segment_bytes, store->begin_at.address,
                    store->committed.address, sb->store_id, store->epoch, store->device_log, store->flush_queue);
     if (rc < 0)
         return rc;
     store->log_open = true;
+    rc = cache_open(&store->cache, cache_size(store), store->epoch);
+    if (rc < 0)
+        return rc;
     store->log.chain = store->log.chain_before = store->committed.chain;
     /* One number is left out: records beyond the last commit may carry it. */
     atomic_store(&store->version, store->committed.version + 2);
@@ -221,14 +270,24 @@ static int open_parts(struct store *store, struct store_opened *opened)
     if ((rc = epoch_open(&store->epoch)) < 0 || (rc = open_device_log(store, opened)) < 0 ||
         (rc = recover(store, opened)) < 0 || (rc = open_log(store, opened)) < 0)
         return rc;
-    return store->options.read_only || store->options.no_background ? 0 : store_worker_start(store);
+    if (store->options.read_only || store->options.no_background)
+        return 0;
+    rc = store_worker_start(store);
+    return rc < 0 ? rc : space_start(store);
+}
+
+static void stop_background(struct store *store)
+{
+    space_stop(store);
+    store_worker_stop(store);
 }
 
 static void free_store(struct store *store)
 {
-    store_worker_stop(store);
+    stop_background(store);
     if (store->log_open)
         hlog_close(&store->log);
+    cache_close(&store->cache);
     if (store->flush_queue)
         device_queue_close(store->flush_queue);
     if (store->index)
@@ -242,6 +301,9 @@ static void free_store(struct store *store)
     pthread_cond_destroy(&store->commit_done);
     pthread_mutex_destroy(&store->commit_lock);
     pthread_mutex_destroy(&store->checkpoint_lock);
+    pthread_mutex_destroy(&store->sessions_lock);
+    compact_fini(&store->compact);
+    space_fini(&store->space);
     free(store);
 }
 
@@ -270,6 +332,9 @@ int store_open(struct device *device, const struct store_options *options, struc
     pthread_mutex_init(&store->commit_lock, NULL);
     pthread_cond_init(&store->commit_done, NULL);
     pthread_mutex_init(&store->checkpoint_lock, NULL);
+    pthread_mutex_init(&store->sessions_lock, NULL);
+    compact_init(&store->compact);
+    space_init(&store->space);
     pthread_mutex_init(&store->worker_lock, NULL);
     pthread_cond_init(&store->worker_wake, &monotonic);
     pthread_condattr_destroy(&monotonic);
@@ -291,10 +356,10 @@ int store_close(struct store *store)
 {
     int rc = 0;
 
-    store_worker_stop(store);
+    stop_background(store);
     if (!store->options.read_only) {
         rc = store_commit(store);
-        if (rc == 0 && store->committed.address != store->superblock.checkpoint.address) {
+        if (rc == 0 && store->committed.address != store->superblock.checkpoint.end.address) {
             int saved = store_checkpoint(store);
             (void)saved; /* the log has everything: without it (disk full, say) the next open takes longer */
         }
@@ -323,29 +388,51 @@ uint64_t store_record_bytes(uint32_t key_len, uint32_t value_len)
 int store_session_open(struct store *store, struct store_session **ret_session)
 {
     struct store_session *s = calloc(1, sizeof *s);
-    int rc = s ? 0 : -ENOMEM;
-
-    if (rc == 0) {
-        s->store = store;
-        s->seed = (uint64_t)(uintptr_t)s;
-        rc = epoch_slot_get(store->epoch, &s->slot);
-    }
+    if (!s)
+        return -ENOMEM;
+    s->store = store;
+    s->seed = (uint64_t)(uintptr_t)s;
+    int rc = epoch_slot_get(store->epoch, &s->slot);
     if (rc == 0)
         rc = device_queue_open(store->device, SESSION_READS, &s->queue);
+    if (rc == 0 && !(s->buffers = aligned_alloc(HLOG_BLOCK, (size_t)SESSION_READS * READ_BUFFER_BYTES)))
+        rc = -ENOMEM;
     for (unsigned i = 0; i < SESSION_READS && rc == 0; i++) {
         struct store_io *sio = &s->ios[i];
         sio->session = s;
-        sio->buffer = aligned_alloc(HLOG_BLOCK, READ_BUFFER_BYTES);
+        sio->buffer = s->buffers + (size_t)i * READ_BUFFER_BYTES;
         sio->next = s->free_ios;
         s->free_ios = sio;
-        rc = sio->buffer ? 0 : -ENOMEM;
     }
     if (rc < 0) {
         store_session_close(s);
         return rc;
     }
+    pthread_mutex_lock(&store->sessions_lock);
+    s->next = store->sessions;
+    if (s->next)
+        s->next->previous = s;
+    store->sessions = s;
+    pthread_mutex_unlock(&store->sessions_lock);
     *ret_session = s;
     return 0;
+}
+
+/* Takes it off the list, unless opening failed before it was there. */
+static void session_unlist(struct store_session *s)
+{
+    struct store *store = s->store;
+
+    pthread_mutex_lock(&store->sessions_lock);
+    if (s->next)
+        s->next->previous = s->previous;
+    if (s->previous)
+        s->previous->next = s->next;
+    else if (store->sessions == s)
+        store->sessions = s->next;
+    store->closed_reads_memory += atomic_load_explicit(&s->reads_memory, memory_order_relaxed); /* its thread's */
+    store->closed_reads_device += atomic_load_explicit(&s->reads_device, memory_order_relaxed);
+    pthread_mutex_unlock(&store->sessions_lock);
 }
 
 void store_session_close(struct store_session *s)
@@ -353,8 +440,8 @@ void store_session_close(struct store_session *s)
     if (!s)
         return;
     assert(s->pending == 0 && !s->unit_open);
-    for (unsigned i = 0; i < SESSION_READS; i++)
-        free(s->ios[i].buffer);
+    session_unlist(s);
+    free(s->buffers);
     if (s->queue)
         device_queue_close(s->queue);
     if (s->slot)
@@ -378,6 +465,13 @@ void store_stats(struct store *store, struct store_stats *ret)
     pthread_mutex_lock(&store->commit_lock);
     uint64_t committed = store->committed.address;
     pthread_mutex_unlock(&store->commit_lock);
+    pthread_mutex_lock(&store->sessions_lock);
+    uint64_t reads_memory = store->closed_reads_memory, reads_device = store->closed_reads_device;
+    for (struct store_session *s = store->sessions; s; s = s->next) {
+        reads_memory += atomic_load_explicit(&s->reads_memory, memory_order_relaxed);
+        reads_device += atomic_load_explicit(&s->reads_device, memory_order_relaxed);
+    }
+    pthread_mutex_unlock(&store->sessions_lock);
     *ret = (struct store_stats){.begin = atomic_load(&log->begin),
                                 .head = atomic_load(&log->head),
                                 .read_only = atomic_load(&log->ro),
@@ -386,16 +480,24 @@ void store_stats(struct store *store, struct store_stats *ret)
                                 .committed = committed,
                                 .commits = atomic_load(&store->commits),
                                 .checkpoints = atomic_load(&store->checkpoints),
-                                .disk_bytes = device_log_disk_bytes(store->device_log),
+                                .disk_bytes = device_log_disk_bytes(store->device_log) -
+                                              atomic_load(&store->compact.released_bytes),
+                                .live_bytes = space_live(store),
+                                .compacted_bytes = atomic_load(&store->compact.scanned_bytes),
+                                .moved_bytes = atomic_load(&store->compact.moved_bytes),
+                                .compaction_failed = atomic_load(&store->compact.failed),
                                 .index_buckets = index.buckets,
                                 .index_overflow_buckets = index.overflow_buckets,
-                                .reads_memory = atomic_load(&store->reads_memory),
-                                .reads_device = atomic_load(&store->reads_device),
+                                .reads_memory = reads_memory,
+                                .reads_device = reads_device,
                                 .bytes_written = atomic_load(&log->bytes_written),
                                 .space_total_bytes = space.total_bytes,
                                 .space_free_bytes = space.free_bytes,
                                 .failed = atomic_load(&log->failed)};
     ret->bytes_appended = ret->tail - ret->begin;
-    uint64_t frames = ret->tail - HLOG_FIRST_ADDRESS < log->size ? ret->tail - HLOG_FIRST_ADDRESS : log->size;
-    ret->memory_bytes = frames + index.memory_bytes;
+    uint64_t allocated = device_log_allocated(store->device_log), ahead = allocated > ret->tail ? allocated - ret->tail : 0;
+    ret->kept_bytes = ret->disk_bytes > ahead ? ret->disk_bytes - ahead : 0;
+    uint64_t frames = ret->tail - HLOG_FIRST_ADDRESS, limit = atomic_load(&log->limit);
+    frames = frames < limit ? frames : limit;
+    ret->memory_bytes = frames + index.memory_bytes + cache_bytes(&store->cache);
 }

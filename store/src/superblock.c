@@ -19,10 +19,11 @@ struct disk_superblock {
     uint64_t next_image, next_snapshot;
     struct checkpoint checkpoint;
     uint32_t snapshot_count;
-    uint32_t reserved[5];
+    uint32_t index_bits;
+    uint32_t reserved[4];
 };
-static_assert(sizeof(struct checkpoint) == 40 && sizeof(struct disk_superblock) == 144, "superblock layout");
-static_assert(sizeof(struct snapshot_entry) == 312, "snapshot entry layout");
+static_assert(sizeof(struct checkpoint) == 64 && sizeof(struct disk_superblock) == 168, "superblock layout");
+static_assert(sizeof(struct snapshot_entry) == 336, "snapshot entry layout");
 
 #define BYTES_MAX (sizeof(struct disk_superblock) + SUPERBLOCK_SNAPSHOTS_MAX * sizeof(struct snapshot_entry))
 
@@ -70,11 +71,13 @@ static int decode(struct disk_superblock *d, uint32_t len, struct superblock *sb
         d->bytes != sizeof *d + d->snapshot_count * sizeof(struct snapshot_entry) || checksum(d, d->bytes) != d->checksum)
         return -EUCLEAN;
     uint64_t segment = d->segment_bytes;
-    if (segment < (1u << 20) || segment > (1u << 30) || (segment & (segment - 1)))
+    if (segment < (1u << 20) || segment > (1u << 30) || (segment & (segment - 1)) || d->index_bits < 10 ||
+        d->index_bits > 53)
         return -EUCLEAN;
     *sb = (struct superblock){.sequence = d->sequence,
                               .store_id = d->store_id,
                               .segment_bytes = segment,
+                              .index_bits = d->index_bits,
                               .incarnation = d->incarnation,
                               .incarnation_begin = d->incarnation_begin,
                               .next_image = d->next_image,
@@ -110,6 +113,19 @@ static int read_one(struct device *device, const char *name, struct superblock *
     return rc;
 }
 
+/* A file that cannot be read may be the newer one: what is in the other is no answer. -errno, or 0. */
+static int unreadable(const int rc[2], char *message, size_t message_len)
+{
+    for (int i = 0; i < 2; i++) {
+        if (rc[i] == 0 || rc[i] == -ENOENT || rc[i] == -EUCLEAN || rc[i] == -EPROTONOSUPPORT)
+            continue;
+        snprintf(message, message_len, "%s cannot be read (%s); look at the disk%s", names[i], strerror(-rc[i]),
+                 rc[!i] == 0 ? ", or remove that file to go on with the other copy" : "");
+        return rc[i];
+    }
+    return 0;
+}
+
 int superblock_read(struct device *device, struct superblock *ret_sb, char *message, size_t message_len)
 {
     struct superblock sb[2] = {{0}, {0}};
@@ -123,6 +139,12 @@ int superblock_read(struct device *device, struct superblock *ret_sb, char *mess
         superblock_fini(&sb[1]);
         return -EPROTONOSUPPORT;
     }
+    int failed = unreadable(rc, message, message_len);
+    if (failed < 0) {
+        superblock_fini(&sb[0]);
+        superblock_fini(&sb[1]);
+        return failed;
+    }
     if (rc[0] == 0 || rc[1] == 0) {
         int newer = rc[1] == 0 && (rc[0] < 0 || sb[1].sequence > sb[0].sequence);
         superblock_fini(&sb[!newer]);
@@ -131,14 +153,13 @@ int superblock_read(struct device *device, struct superblock *ret_sb, char *mess
     }
     if (rc[0] == -ENOENT && rc[1] == -ENOENT)
         return -ENOENT;
-    int first = rc[0] == -ENOENT ? rc[1] : rc[0];
-    if (first == -EUCLEAN)
-        snprintf(message, message_len, "both copies of the superblock are damaged or cut short; restore the "
-                                       "files superblock.0 and superblock.1 from a backup");
-    return first;
+    snprintf(message, message_len, "both copies of the superblock are damaged or cut short; restore the files "
+                                   "superblock.0 and superblock.1 from a backup");
+    return -EUCLEAN;
 }
 
-int superblock_write(struct device *device, struct superblock *sb)
+/* Writes it with the next sequence number, to the file of that. */
+static int write_one(struct device *device, struct superblock *sb)
 {
     uint64_t bytes = sizeof(struct disk_superblock) + sb->snapshot_count * sizeof(struct snapshot_entry);
     uint32_t len = whole_blocks(bytes);
@@ -149,9 +170,10 @@ int superblock_write(struct device *device, struct superblock *sb)
     *d = (struct disk_superblock){.magic = SUPERBLOCK_MAGIC,
                                   .format = SUPERBLOCK_FORMAT,
                                   .bytes = (uint32_t)bytes,
-                                  .sequence = ++sb->sequence,
+                                  .sequence = sb->sequence + 1,
                                   .store_id = sb->store_id,
                                   .segment_bytes = sb->segment_bytes,
+                                  .index_bits = sb->index_bits,
                                   .incarnation = sb->incarnation,
                                   .incarnation_begin = sb->incarnation_begin,
                                   .next_image = sb->next_image,
@@ -161,7 +183,7 @@ int superblock_write(struct device *device, struct superblock *sb)
     if (sb->snapshot_count > 0)
         memcpy(d + 1, sb->snapshots, sb->snapshot_count * sizeof *sb->snapshots);
     d->checksum = checksum(d, (uint32_t)bytes);
-    int file = device_file_open(device, names[sb->sequence % 2], DEVICE_FILE_CREATE | DEVICE_FILE_TRUNCATE);
+    int file = device_file_open(device, names[(sb->sequence + 1) % 2], DEVICE_FILE_CREATE | DEVICE_FILE_TRUNCATE);
     int rc = file;
     if (file >= 0) {
         rc = transfer(device, DEVICE_WRITE, file, d, len);
@@ -172,7 +194,28 @@ int superblock_write(struct device *device, struct superblock *sb)
             rc = device_sync_names(device);
     }
     free(d);
+    if (rc == 0)
+        sb->sequence++;
     return rc;
+}
+
+int superblock_write(struct device *device, struct superblock *sb)
+{
+    int rc = write_one(device, sb);
+
+    if (rc == 0)
+        sb->copies = write_one(device, sb) == 0 ? 2 : 1;
+    return rc;
+}
+
+uint64_t superblock_begin(const struct superblock *sb)
+{
+    uint64_t begin = sb->checkpoint.begin.address;
+
+    for (uint32_t i = 0; i < sb->snapshot_count; i++)
+        if (sb->snapshots[i].at.begin.address < begin)
+            begin = sb->snapshots[i].at.begin.address;
+    return begin;
 }
 
 void superblock_fini(struct superblock *sb)

@@ -5,7 +5,8 @@
  *
  * Invariants:
  *   1. The sound one with the higher sequence number counts. A write goes to the other file and is
- *      synced, names too, before the call returns: a torn write leaves the old one.
+ *      synced, names too: a torn write leaves the old one. Then the old one is written as well: damage of one file
+ *      does not bring back what was.
  *   2. Whatever a superblock names (an index image, a position of the log) is durable before it is
  *      written.
  *
@@ -17,16 +18,21 @@
 #include <store/store.h>
 
 #define SUPERBLOCK_MAGIC UINT64_C(0x53465245545341f6)
-#define SUPERBLOCK_FORMAT 1u
+#define SUPERBLOCK_FORMAT 2u
 #define SUPERBLOCK_SNAPSHOTS_MAX 4096u
+
+/* The end of a commit: where the log can be read on from. */
+struct log_position {
+    uint64_t address;
+    uint64_t version, chain; /* of the commit; 0 for the first address of the log */
+};
 
 /* A moment of the store: the end of a commit, and the index as it was at or after it. */
 struct checkpoint {
-    uint64_t image;   /* number of the index image `index.<16 hex digits>`; 0: none, the index is empty */
-    uint64_t address; /* end of the commit: replay starts here */
-    uint64_t version; /* of the commit */
-    uint64_t chain;   /* of the commit */
-    uint64_t begin;   /* lowest log address it needs */
+    uint64_t image;            /* number of the index image `index.<16 hex digits>`; 0: none, the index is empty */
+    struct log_position end;   /* replay starts here */
+    struct log_position begin; /* nothing of the log below it is needed. May have passed `end` */
+    uint64_t reach;            /* entries of the image lead to records below it; records from `end` on are passed over */
 };
 
 struct snapshot_entry {
@@ -37,8 +43,10 @@ struct snapshot_entry {
 
 struct superblock {
     uint64_t sequence;
+    unsigned copies; /* files that have it as it was written last; not on disk */
     uint64_t store_id;
     uint64_t segment_bytes;
+    uint32_t index_bits;        /* of the hash that an entry of the index stands for; constant: index.h */
     uint64_t incarnation;       /* counts opens for writing */
     uint64_t incarnation_begin; /* tail at this open: commits of older ones beyond it are left-overs */
     uint64_t next_image, next_snapshot;
@@ -50,8 +58,11 @@ struct superblock {
 /* Reads the newer sound superblock. -ENOENT: neither file is there; -EPROTONOSUPPORT, -EUCLEAN with a
  * message; -errno of the device. superblock_fini() frees. */
 int superblock_read(struct device *device, struct superblock *ret_sb, char *message, size_t message_len);
-/* Writes it with the next sequence number. On failure *sb is as before but for the number. */
+/* Writes it, to one file after the other. 0: at least the first has it, durably; sb->copies says how many have. On
+ * failure *sb is as before: the next write goes to the same file first, and leaves the sound one alone. */
 int superblock_write(struct device *device, struct superblock *sb);
+/* The lowest address of the log that its checkpoint or a snapshot needs. */
+uint64_t superblock_begin(const struct superblock *sb);
 void superblock_fini(struct superblock *sb);
 
 #endif

@@ -1,18 +1,22 @@
 // SPDX-License-Identifier: MIT
-/* What the tests of the index share. TEST_SEED=n repeats a run. */
+/* What the tests of the index share. FASTERFS_SEED=n repeats a run. */
 #ifndef TESTS_STORE_INDEX_TESTS_H
 #define TESTS_STORE_INDEX_TESTS_H
 
+#include "epoch.h"
 #include "index.h"
 #include "index_private.h"
 
 #include <check.h>
+#include <errno.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <time.h>
 #include <unistd.h>
 
-#define TAGS (UINT64_C(1) << 14)
+#define TAGS (UINT64_C(1) << INDEX_KNOWN_MAX)
 
 /* For loops: ck_assert writes to a pipe each time. */
 #define MUST(x) ((x) ? (void)0 : ck_abort_msg("line %d: %s", __LINE__, #x))
@@ -31,22 +35,50 @@ static inline uint64_t next_random(uint64_t *state)
 /* A hash with this bucket (of a table of `buckets`) and tag, and noise in the bits that do not count. */
 static inline uint64_t make_hash(uint64_t buckets, uint64_t bucket, uint64_t tag, uint64_t noise)
 {
-    return tag << 50 | ((noise << 40) & ((UINT64_C(1) << 50) - 1) & ~(buckets - 1)) | bucket;
+    unsigned rest = 64 - (unsigned)__builtin_ctzll(buckets);
+
+    return bucket << (rest - 1) << 1 | tag << (rest - INDEX_KNOWN_MAX) |
+           (noise & ((UINT64_C(1) << (rest - INDEX_KNOWN_MAX)) - 1));
+}
+
+/* A new entry of that tag with that address. */
+static inline uint64_t make_entry(uint64_t tag, uint64_t address)
+{
+    return (tag << 1 | 1) << INDEX_TAG_SHIFT | address;
+}
+
+static struct epoch *epoch; /* of all indexes of a test */
+
+static inline struct index *open_index_of(uint64_t buckets, unsigned bits)
+{
+    struct index *index;
+
+    if (!epoch) {
+        ck_assert_int_eq(epoch_open(&epoch), 0);
+    }
+    ck_assert_int_eq(index_open(buckets, bits, epoch, &index), 0);
+    return index;
 }
 
 static inline struct index *open_index(uint64_t buckets)
 {
-    struct index *index;
+    return open_index_of(buckets, (unsigned)__builtin_ctzll(buckets) + INDEX_KNOWN_MAX);
+}
 
-    ck_assert_int_eq(index_open(buckets, &index), 0);
-    return index;
+/* Both without an entry. */
+static inline index_slot *find(struct index *index, uint64_t hash)
+{
+    uint64_t entry;
+
+    return index_find(index, hash, &entry);
 }
 
 static inline index_slot *create(struct index *index, uint64_t hash)
 {
     index_slot *slot;
+    uint64_t entry;
 
-    MUST(index_find_or_create(index, hash, &slot) == 0);
+    MUST(index_find_or_create(index, hash, &slot, &entry) == 0);
     return slot;
 }
 
@@ -58,42 +90,115 @@ static inline void set_address(index_slot *slot, uint64_t address)
     }
 }
 
-/* Invariant 1, and that nothing is left tentative. Returns the entries in use. */
-static inline uint64_t check_index(struct index *index)
+/* Invariants 1 and 6 for a chain, and that nothing is left tentative or frozen. `seen`: tag -> the chain's number,
+ * where it was last. */
+static inline uint64_t check_chain(struct index *index, struct index_bucket *bucket, unsigned known, uint64_t *seen,
+                                   uint64_t number)
 {
-    uint64_t entries = 0, stamp = 0;
-    uint64_t *seen = calloc(TAGS, sizeof(*seen)); /* tag -> the bucket (from 1) where it was last */
+    uint64_t entries = 0;
 
-    MUST(seen);
-    for (struct index_bucket *first = index->table; first <= &index->table[index->mask]; first++) {
-        stamp++;
-        for (struct index_bucket *b = first; b; b = b->overflow ? index_slab_at(&index->slab, b->overflow) : NULL) {
-            for (unsigned i = 0; i < INDEX_BUCKET_ENTRIES; i++) {
-                uint64_t entry = b->entries[i], tag = (entry & INDEX_TAG_MASK) >> INDEX_TAG_SHIFT;
+    for (; bucket; bucket = bucket->overflow ? index_slab_at(&index->slab, bucket->overflow) : NULL) {
+        for (unsigned i = 0; i < INDEX_BUCKET_ENTRIES; i++) {
+            uint64_t entry = bucket->entries[i], tag = (entry & INDEX_TAG_MASK) >> INDEX_TAG_SHIFT;
 
-                MUST(!(entry & INDEX_TENTATIVE));
-                if (entry != 0) {
-                    MUST(index_address(entry) != 0 && seen[tag] != stamp);
-                    seen[tag] = stamp;
-                    entries++;
-                }
+            if (entry != 0) {
+                MUST(!(entry & INDEX_TENTATIVE) && index_address(entry) != 0 && index_known(entry) == known);
+                MUST(seen[tag] != number);
+                seen[tag] = number;
+                entries++;
             }
         }
+    }
+    return entries;
+}
+
+/* The whole of an index that nobody uses, perhaps in the middle of a growth. Returns the entries in use. */
+static inline uint64_t check_index(struct index *index)
+{
+    uint64_t entries = 0, number = 0;
+    uint64_t *seen = calloc(2 * TAGS, sizeof(*seen));
+    bool splitting = index->table & INDEX_TABLE_SPLITTING;
+    unsigned known = index->bits - index_table_level(index->table);
+
+    MUST(seen && known >= INDEX_KNOWN_MIN && known <= INDEX_KNOWN_MAX);
+    for (uint64_t n = 0; splitting && n < 2 * index->split; n++) {
+        entries += check_chain(index, &index_table_buckets(index->next)[n], known - 1, seen, ++number);
+    }
+    for (uint64_t n = splitting ? index->split : 0; n < index_table_size(index->table); n++) {
+        entries += check_chain(index, &index_table_buckets(index->table)[n], known, seen, ++number);
     }
     free(seen);
     return entries;
 }
 
+/* ---- images in memory -------------------------------------------------------------------------------- */
+
+#define STORE UINT64_C(0x1122334455667788)
+#define IMAGE UINT64_C(77)
+
+struct image {
+    unsigned char *bytes;
+    uint64_t len, room;
+    int fail_at; /* the write that fails; 0: none */
+};
+
+static inline int image_write(void *ctx, const void *bytes, uint32_t len)
+{
+    struct image *image = ctx;
+
+    if (image->fail_at && --image->fail_at == 0) {
+        return -EIO;
+    }
+    MUST(len > 0 && len % 4096 == 0 && (uintptr_t)bytes % 4096 == 0);
+    if (image->len + len > image->room) {
+        image->room = (image->room + len) * 2;
+        image->bytes = realloc(image->bytes, image->room);
+        MUST(image->bytes);
+    }
+    memcpy(image->bytes + image->len, bytes, len);
+    image->len += len;
+    sched_yield(); /* lets others change the index between two pieces */
+    return 0;
+}
+
+static inline const char *check_why(const unsigned char *bytes, uint64_t len)
+{
+    const char *why = NULL;
+    int r = index_image_check(bytes, len, STORE, IMAGE, &why);
+
+    MUST(r == 0 ? why == NULL : r == -EUCLEAN && why != NULL);
+    return why;
+}
+
+static inline struct image save(struct index *index)
+{
+    struct image image = {0};
+
+    MUST(index_save(index, STORE, IMAGE, image_write, &image) == 0);
+    const char *why = check_why(image.bytes, image.len);
+
+    if (why) {
+        ck_abort_msg("%s", why);
+    }
+    return image;
+}
+
+/* The first bits of a hash, the rest 0. */
+static inline uint64_t first_bits(uint64_t hash, unsigned bits)
+{
+    return hash >> (64 - bits) << (64 - bits);
+}
+
 /* Runs the tests of the case, prints the seed. The exit status. */
 static inline int run_tests(TCase *tcase)
 {
-    const char *given = getenv("TEST_SEED");
+    const char *given = getenv("FASTERFS_SEED");
     Suite *suite = suite_create("index");
     SRunner *runner = srunner_create(suite);
 
     setvbuf(stdout, NULL, _IOLBF, 0);
     seed = given ? strtoull(given, NULL, 0) : (uint64_t)time(NULL) << 20 ^ (uint64_t)getpid();
-    printf("TEST_SEED=%llu\n", (unsigned long long)seed);
+    printf("FASTERFS_SEED=%llu\n", (unsigned long long)seed);
     tcase_set_timeout(tcase, 300);
     suite_add_tcase(suite, tcase);
     srunner_run_all(runner, CK_NORMAL);

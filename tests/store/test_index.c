@@ -15,13 +15,12 @@ START_TEST(open_takes_powers_of_two_from_64)
     struct index *index = NULL;
 
     for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
-        ck_assert_int_eq(index_open(bad[i], &index), -EINVAL);
+        ck_assert_int_eq(index_open(bad[i], 19, NULL, &index), -EINVAL);
         ck_assert_ptr_null(index);
     }
     for (uint64_t buckets = 64; buckets <= UINT64_C(1) << 20; buckets *= 2) {
         index = open_index(buckets);
-        ck_assert_ptr_null(index_find(index, 12345));
-        index_prefetch(index, 12345);
+        ck_assert_ptr_null(find(index, 12345));
         create(index, buckets - 1);
         create(index, UINT64_MAX);
         ck_assert_uint_eq(check_index(index), 2);
@@ -59,10 +58,10 @@ static void compare_with_an_array(uint64_t buckets, uint64_t tags, int steps)
         uint64_t r = next_random(&state), bucket = r % buckets, tag = (r >> 32) % tags;
         uint64_t hash = make_hash(buckets, bucket, tag, next_random(&state));
         uint64_t *want = &model[bucket * tags + tag];
-        index_slot *slot = index_find(index, hash);
+        index_slot *slot = find(index, hash);
 
         MUST((slot != NULL) == (*want != 0));
-        MUST(!slot || atomic_load(slot) == (tag << INDEX_TAG_SHIFT | *want));
+        MUST(!slot || atomic_load(slot) == make_entry(tag, *want));
         if (r >> 63) {
             index_slot *made = create(index, hash);
 
@@ -102,12 +101,12 @@ START_TEST(a_locked_entry_is_found_and_a_tentative_one_is_not)
     index_slot *slot = create(index, 5);
 
     atomic_store(slot, atomic_load(slot) | INDEX_LOCKED);
-    ck_assert_ptr_eq(index_find(index, 5), slot);
+    ck_assert_ptr_eq(find(index, 5), slot);
     ck_assert_ptr_eq(create(index, 5), slot);
-    atomic_store(slot, INDEX_TENTATIVE | INDEX_NONE);
-    ck_assert_ptr_null(index_find(index, 5));
+    atomic_store(slot, INDEX_TENTATIVE | make_entry(0, INDEX_NONE));
+    ck_assert_ptr_null(find(index, 5));
     atomic_store(slot, 0);
-    ck_assert_ptr_null(index_find(index, 5)); /* tag 0 is not a free entry */
+    ck_assert_ptr_null(find(index, 5)); /* tag 0 is not a free entry */
     index_close(index);
 }
 END_TEST
@@ -116,15 +115,16 @@ START_TEST(without_memory_for_overflow_nothing_changes)
 {
     struct index *index = open_index(64);
     index_slot *slot = NULL;
+    uint64_t entry = 0;
 
     atomic_store(&index->slab.limit, 2);
     for (uint64_t tag = 0; tag < 21; tag++) {
         create(index, make_hash(64, 3, tag, 0));
     }
     for (uint64_t tag = 21; tag < 30; tag++) {
-        ck_assert_int_eq(index_find_or_create(index, make_hash(64, 3, tag, 0), &slot), -ENOMEM);
-        ck_assert_ptr_null(slot);
-        ck_assert_ptr_null(index_find(index, make_hash(64, 3, tag, 0)));
+        ck_assert_int_eq(index_find_or_create(index, make_hash(64, 3, tag, 0), &slot, &entry), -ENOMEM);
+        ck_assert(!slot && !entry);
+        ck_assert_ptr_null(find(index, make_hash(64, 3, tag, 0)));
     }
     ck_assert_uint_eq(check_index(index), 21);
     create(index, make_hash(64, 3, 20, 0));
@@ -170,10 +170,11 @@ static void *race_create(void *arg)
         }
         uint64_t mine = round ^ (me->id & (round >> 6) & 3);
         index_slot **slot = &race->slots[me->id * race->rounds + mine];
-        int r = index_find_or_create(race->index, race_hash(race, mine), slot);
+        uint64_t entry = 0;
+        int r = index_find_or_create(race->index, race_hash(race, mine), slot, &entry);
 
         me->failed += r < 0;
-        me->failed += r == 0 && index_find(race->index, race_hash(race, mine)) != *slot;
+        me->failed += r == 0 && (entry == 0 || find(race->index, race_hash(race, mine)) != *slot);
     }
     return NULL;
 }
@@ -198,7 +199,7 @@ static void run_race(uint64_t buckets, uint64_t tags, uint64_t rounds, uint64_t 
     }
     check_index(race.index);
     for (uint64_t k = 0; k < THREADS * rounds; k++) {
-        MUST(!race.slots[k] || race.slots[k] == index_find(race.index, race_hash(&race, k % rounds)));
+        MUST(!race.slots[k] || race.slots[k] == find(race.index, race_hash(&race, k % rounds)));
     }
     ck_assert(limit == INDEX_SLAB_MAX ? failed == 0 : failed > 0);
     pthread_barrier_destroy(&race.barrier);

@@ -2,53 +2,10 @@
 /* Tests of store/src/index.h: images of the index. */
 #include "index_tests.h"
 
-#include <errno.h>
 #include <pthread.h>
-#include <sched.h>
-#include <string.h>
 #include <xxhash.h>
 
-#define STORE UINT64_C(0x1122334455667788)
-#define IMAGE UINT64_C(77)
-
 /* ---- images --------------------------------------------------------------------------------------- */
-
-struct image {
-    unsigned char *bytes;
-    uint64_t len, room;
-    int fail_at; /* the write that fails; 0: none */
-};
-
-static int image_write(void *ctx, const void *bytes, uint32_t len)
-{
-    struct image *image = ctx;
-
-    if (image->fail_at && --image->fail_at == 0) {
-        return -EIO;
-    }
-    MUST(len > 0 && len % 4096 == 0 && (uintptr_t)bytes % 4096 == 0 && image->len + len <= image->room);
-    memcpy(image->bytes + image->len, bytes, len);
-    image->len += len;
-    sched_yield(); /* lets others change the index between two pieces */
-    return 0;
-}
-
-static struct image save(struct index *index)
-{
-    struct image image = {malloc(64 << 20), 0, 64 << 20, 0};
-
-    MUST(image.bytes && index_save(index, STORE, IMAGE, image_write, &image) == 0);
-    return image;
-}
-
-static const char *check_why(const unsigned char *bytes, uint64_t len)
-{
-    const char *why = NULL;
-    int r = index_image_check(bytes, len, STORE, IMAGE, &why);
-
-    MUST(r == 0 ? why == NULL : r == -EUCLEAN && why != NULL);
-    return why;
-}
 
 /* Deterministic entries: (bucket, tag) for tag < tags, address 100 + bucket * tags + tag. */
 static struct index *filled_index(uint64_t buckets, uint64_t tags)
@@ -79,7 +36,7 @@ START_TEST(an_image_finds_and_loads_what_was_saved)
             uint64_t hash = make_hash(buckets, k / tags, k % tags, k);
 
             MUST(index_image_find(image.bytes, hash) == 100 + k);
-            MUST(atomic_load(index_find(loaded, hash)) == (k % tags << INDEX_TAG_SHIFT | (100 + k)));
+            MUST(atomic_load(find(loaded, hash)) == make_entry(k % tags, 100 + k));
         }
         ck_assert_uint_eq(index_image_find(image.bytes, make_hash(buckets, 1, TAGS - 1, 0)), 0);
         ck_assert_uint_eq(check_index(loaded), buckets * tags);
@@ -170,25 +127,38 @@ static const char *why_with_word(const struct image *from, uint64_t at, uint64_t
 
 START_TEST(loops_and_impossible_words_are_refused_under_right_checksums)
 {
+    static const char *const elsewhere = "index image has a link that leads elsewhere";
+    static const char *const twice = "index image has two entries for one hash";
+    static const char *const impossible = "index image has an entry that cannot be";
     struct index *index = filled_index(64, 20); /* two overflow buckets a bucket: 1, 2 for bucket 0 */
     struct image image = save(index);
-    uint64_t bucket0 = 4096, link0 = bucket0 + 56, over1 = 4096 + 64 * 64, end = over1 + 128 * 64, word;
+    uint64_t bucket0 = 4096, link0 = bucket0 + 56, over1 = 4096 + 64 * 64, last = over1 + 127 * 64, word;
 
     memcpy(&word, image.bytes + bucket0, 8);
+    ck_assert_uint_eq(word, make_entry(0, 100));
     ck_assert_ptr_null(why_with_word(&image, bucket0, word));
-    ck_assert_ptr_null(why_with_word(&image, link0, 0)); /* a shorter chain is an image too */
     ck_assert_ptr_null(why_with_word(&image, bucket0, 0));
-    ck_assert_pstr_eq(why_with_word(&image, over1 + 56, 1), "index image has a loop of overflow buckets");
-    ck_assert_pstr_eq(why_with_word(&image, over1 + 64 + 56, 1), "index image has a loop of overflow buckets");
-    ck_assert_pstr_eq(why_with_word(&image, link0, 129), "index image has a link that leads outside");
-    ck_assert_pstr_eq(why_with_word(&image, link0, UINT64_MAX), "index image has a link that leads outside");
-    ck_assert_ptr_nonnull(why_with_word(&image, bucket0, INDEX_NONE));
-    ck_assert_ptr_nonnull(why_with_word(&image, bucket0, word | INDEX_LOCKED));
-    ck_assert_ptr_nonnull(why_with_word(&image, bucket0, word | INDEX_TENTATIVE));
-    ck_assert_ptr_nonnull(why_with_word(&image, bucket0, 1 | INDEX_TENTATIVE));
-    ck_assert_pstr_eq(why_with_word(&image, bucket0 + 8, word), "index image has an entry twice");
-    ck_assert_pstr_eq(why_with_word(&image, over1, word), "index image has an entry twice");
-    ck_assert_uint_eq(end % 4096, 0);
+    ck_assert_pstr_eq(why_with_word(&image, link0, 0), elsewhere); /* of the chain behind it */
+    ck_assert_pstr_eq(why_with_word(&image, link0, 2), elsewhere);
+    ck_assert_pstr_eq(why_with_word(&image, link0, UINT64_MAX), elsewhere);
+    ck_assert_pstr_eq(why_with_word(&image, over1 + 56, 1), elsewhere);
+    ck_assert_pstr_eq(why_with_word(&image, over1 + 64 + 56, 1), elsewhere);
+    ck_assert_pstr_eq(why_with_word(&image, last + 56, 129), elsewhere);
+    ck_assert_pstr_eq(why_with_word(&image, last - 64 + 56, 0),
+                      "index image has an overflow bucket that no link leads to");
+    ck_assert_pstr_eq(why_with_word(&image, bucket0, make_entry(0, INDEX_NONE)), impossible);
+    ck_assert_pstr_eq(why_with_word(&image, bucket0, word | INDEX_LOCKED), impossible);
+    ck_assert_pstr_eq(why_with_word(&image, bucket0, word | INDEX_TENTATIVE), impossible);
+    ck_assert_pstr_eq(why_with_word(&image, bucket0, INDEX_FROZEN), impossible);
+    ck_assert_pstr_eq(why_with_word(&image, bucket0, 100), impossible);
+    for (unsigned known = 0; known <= INDEX_KNOWN_MAX;
+         known++) { /* all entries of an image have 13 bits, or all 12 ... */
+        uint64_t entry = UINT64_C(1) << (61 - known) | 100;
+
+        ck_assert_pstr_eq(why_with_word(&image, over1 + 64, entry), known < INDEX_KNOWN_MAX ? impossible : twice);
+    }
+    ck_assert_pstr_eq(why_with_word(&image, bucket0 + 8, word), twice);
+    ck_assert_pstr_eq(why_with_word(&image, over1, word), twice);
     free(image.bytes);
     index_close(index);
 }
@@ -242,7 +212,7 @@ static void *busy_update(void *arg)
     while (!atomic_load(&busy->stop)) {
         uint64_t k = next_random(&state) % (atomic_load(&busy->created) / BUSY_UPDATERS) * BUSY_UPDATERS + me->id;
         uint64_t address = atomic_load(&busy->newest[k]) + 1;
-        index_slot *slot = index_find(busy->index, busy_hash(k));
+        index_slot *slot = find(busy->index, busy_hash(k));
 
         atomic_fetch_or(slot, INDEX_LOCKED);
         set_address(slot, address);

@@ -3,228 +3,10 @@
  * The store against a plain table, with a ring of 256 KiB so that every operation meets every region;
  * the same after a clean reopen and after a crash.
  */
-#include <check.h>
+#include "model.h"
+
 #include <errno.h>
-#include <device/memory.h>
 #include <pthread.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <store/store.h>
-#include <string.h>
-#include <time.h>
-
-#define KEYS 3000
-#define VALUE_MAX 9000
-
-static uint64_t seed;
-
-static uint64_t dice(uint64_t sides)
-{
-    seed = seed * UINT64_C(6364136223846793005) + 1442695040888963407;
-    return (seed >> 33) % sides;
-}
-
-static void sow(void)
-{
-    const char *given = getenv("FASTERFS_SEED");
-
-    seed = given ? strtoull(given, NULL, 0) : (uint64_t)time(NULL);
-    printf("FASTERFS_SEED=%llu\n", (unsigned long long)seed);
-    fflush(stdout);
-}
-
-struct model {
-    uint32_t len[KEYS]; /* UINT32_MAX: absent */
-    uint64_t stamp[KEYS];
-};
-
-static struct model now, durable;
-static struct device *device;
-static struct store *store;
-static struct store_session *session;
-
-static const struct store_options tiny = {
-    .memory_bytes = 1 << 20, .log_bytes = 256 << 10, .segment_bytes = 1 << 20, .no_background = true};
-
-static void open_store(const struct store_options *options)
-{
-    struct store_opened opened;
-    int rc = store_open(device, options, &store, &opened);
-
-    ck_assert_msg(rc == 0, "%d %s", rc, opened.message);
-    ck_assert_int_eq(store_session_open(store, &session), 0);
-}
-
-static void close_store(void)
-{
-    store_session_close(session);
-    ck_assert_int_eq(store_close(store), 0);
-}
-
-static void crash(void)
-{
-    store_session_close(session);
-    store_abandon(store);
-    device_memory_crash(device);
-    now = durable;
-}
-
-static void setup(void)
-{
-    sow();
-    ck_assert_int_eq(device_memory_open(&device), 0);
-    for (int i = 0; i < KEYS; i++)
-        now.len[i] = UINT32_MAX;
-    durable = now;
-    open_store(&tiny);
-}
-
-static void teardown(void)
-{
-    close_store();
-    device_close(device);
-}
-
-static uint32_t make_key(char *key, int i)
-{
-    return (uint32_t)sprintf(key, "key-%d-%.*s", i, i % 40, "----------------------------------------");
-}
-
-static uint8_t byte_of(int i, uint64_t stamp, uint32_t at)
-{
-    return (uint8_t)((uint64_t)i * 31 + stamp * 7 + at);
-}
-
-static void fill(uint8_t *value, int i, uint64_t stamp, uint32_t len)
-{
-    for (uint32_t at = 0; at < len; at++)
-        value[at] = byte_of(i, stamp, at);
-}
-
-static void expect(const struct model *model, const struct store_snapshot *snapshot, int i)
-{
-    char key[64];
-    static uint8_t got[VALUE_MAX], want[VALUE_MAX];
-    struct store_read read = {.key = key,
-                              .key_len = make_key(key, i),
-                              .buf = got,
-                              .buf_len = sizeof got,
-                              .value_hint = (uint32_t)dice(3000),
-                              .snapshot = snapshot};
-    int rc = store_read_wait(session, &read);
-
-    if (model->len[i] == UINT32_MAX) {
-        ck_assert_msg(rc == STORE_NOT_FOUND, "key %d: %d, is not there", i, rc);
-        return;
-    }
-    ck_assert_msg(rc == STORE_OK, "key %d: %d, is there", i, rc);
-    ck_assert_uint_eq(read.value_len, model->len[i]);
-    fill(want, i, model->stamp[i], model->len[i]);
-    ck_assert_mem_eq(got, want, model->len[i]);
-}
-
-static void expect_all(const struct model *model, const struct store_snapshot *snapshot)
-{
-    for (int i = 0; i < KEYS; i++)
-        expect(model, snapshot, i);
-}
-
-static uint32_t some_len(void)
-{
-    return (uint32_t)(dice(10) == 0 ? dice(VALUE_MAX) : dice(200));
-}
-
-static void upsert_one(int i)
-{
-    static uint8_t value[VALUE_MAX];
-    char key[64];
-    uint32_t len = some_len();
-    uint64_t stamp = dice(1000);
-
-    fill(value, i, stamp, len);
-    ck_assert_int_eq(store_upsert(session, key, make_key(key, i), value, len), 0);
-    now.len[i] = len;
-    now.stamp[i] = stamp;
-}
-
-static void delete_one(int i)
-{
-    char key[64];
-
-    ck_assert_int_eq(store_delete(session, key, make_key(key, i)), 0);
-    now.len[i] = UINT32_MAX;
-}
-
-/* Cuts or extends the value through the ready patch. */
-static void patch_one(int i)
-{
-    static uint8_t value[VALUE_MAX];
-    char key[64];
-    bool absent = now.len[i] == UINT32_MAX;
-    uint32_t old = absent ? 0 : now.len[i];
-    uint32_t len = some_len();
-    if (absent)
-        now.stamp[i] = dice(1000);
-    fill(value, i, now.stamp[i], len);
-    struct store_patch patch = {.cut = len, .capacity = (uint32_t)dice(100)};
-    if (len > old) {
-        patch.offset = old;
-        patch.len = len - old;
-        patch.bytes = value + old;
-    }
-    ck_assert_int_eq(store_rmw(session, key, make_key(key, i), &STORE_PATCH, &patch), 0);
-    now.len[i] = len;
-}
-
-static void unit_of_many(void)
-{
-    static uint8_t values[8][300];
-    char key[64];
-    int first = (int)dice(KEYS - 8);
-
-    store_unit_begin(session);
-    for (int k = 0; k < 8; k++) {
-        int i = first + k;
-        uint32_t key_len = make_key(key, i), len = (uint32_t)dice(300);
-        if (dice(4) == 0) {
-            ck_assert_int_eq(store_unit_delete(session, key, key_len), 0);
-            now.len[i] = UINT32_MAX;
-            continue;
-        }
-        uint64_t stamp = dice(1000);
-        fill(values[k], i, stamp, len);
-        struct store_piece pieces[2] = {{values[k], len / 2}, {values[k] + len / 2, len - len / 2}};
-        ck_assert_int_eq(store_unit_upsert(session, key, key_len, pieces, 2, (uint32_t)dice(400)), 0);
-        now.len[i] = len;
-        now.stamp[i] = stamp;
-    }
-    ck_assert_int_eq(store_unit_apply(session, 0), 0);
-}
-
-static void step(void)
-{
-    int i = (int)(dice(2) ? dice(KEYS) : dice(50));
-
-    switch (dice(10)) {
-    case 0:
-        delete_one(i);
-        break;
-    case 1:
-    case 2:
-        patch_one(i);
-        break;
-    case 3:
-        unit_of_many();
-        break;
-    case 4:
-    case 5:
-    case 6:
-        expect(&now, NULL, i);
-        break;
-    default:
-        upsert_one(i);
-    }
-}
 
 START_TEST(every_operation_agrees_with_a_table_in_every_region)
 {
@@ -265,6 +47,58 @@ static int damage_index(void *ctx, const char *name)
     return 0;
 }
 
+enum { MANY = 30000 };
+
+static void expect_many(int line)
+{
+    for (uint32_t i = 0; i < MANY; i++) {
+        uint32_t value = 0, len = 0;
+        int rc = store_get(session, &i, sizeof i, &value, sizeof value, &len);
+        if (rc != STORE_OK || len != sizeof value || value != i * 3)
+            ck_abort_msg("line %d key %u: %d, value %u", line, i, rc, value);
+    }
+}
+
+/* A store of 1 MiB begins with 2048 buckets, which is good for some 12000 keys. */
+START_TEST(the_index_grows_with_the_keys_and_again_when_it_is_rebuilt)
+{
+    struct store_options in_background = tiny;
+    struct store_stats stats;
+
+    close_store();
+    in_background.no_background = false;
+    in_background.commit_interval_ms = 10;
+    open_store(&in_background);
+    store_stats(store, &stats);
+    ck_assert_uint_eq(stats.index_buckets, 2048);
+    for (uint32_t i = 0; i < MANY; i++) {
+        uint32_t value = i * 3;
+        ck_assert_int_eq(store_upsert(session, &i, sizeof i, &value, sizeof value), 0);
+    }
+    for (int i = 0; i < 1000 && stats.index_buckets < 8192; i++) {
+        nanosleep(&(struct timespec){.tv_nsec = 10000000}, NULL);
+        store_stats(store, &stats);
+    }
+    ck_assert_uint_eq(stats.index_buckets, 8192);
+    expect_many(__LINE__);
+    close_store();
+    open_store(&tiny); /* from the image */
+    store_stats(store, &stats);
+    ck_assert_uint_eq(stats.index_buckets, 8192);
+    expect_many(__LINE__);
+    close_store();
+    struct store_opened opened;
+    int damaged = 0;
+    ck_assert_int_eq(device_list(device, damage_index, &damaged), 0);
+    ck_assert_int_eq(store_open(device, &tiny, &store, &opened), 0);
+    ck_assert(opened.index_rebuilt);
+    ck_assert_int_eq(store_session_open(store, &session), 0);
+    store_stats(store, &stats);
+    ck_assert_uint_eq(stats.index_buckets, 8192);
+    expect_many(__LINE__);
+}
+END_TEST
+
 START_TEST(a_damaged_index_checkpoint_is_rebuilt_from_the_log)
 {
     struct store_opened opened;
@@ -301,9 +135,9 @@ START_TEST(damage_before_a_later_commit_is_told_and_not_taken_for_the_end)
     }
     durable = now;
     crash();
-    ck_assert_int_eq(device_memory_flip(device, "log.0000000000000000", 4096 + 40, (unsigned)dice(8)), 0);
+    ck_assert_int_eq(device_memory_flip(device, "log.0000000000000000", 4096 + 32, (unsigned)dice(8)), 0); /* a key */
     ck_assert_int_eq(store_open(device, &tiny, &store, &opened), -EUCLEAN);
-    ck_assert_ptr_nonnull(strstr(opened.message, "damaged at address 4096"));
+    ck_assert_msg(strstr(opened.message, "damaged at address 4096") != NULL, "%s", opened.message);
     open_another();
 }
 END_TEST
@@ -525,6 +359,7 @@ int main(void)
     tcase_set_timeout(tests, 300);
     tcase_add_test(tests, every_operation_agrees_with_a_table_in_every_region);
     tcase_add_test(tests, a_crash_leaves_what_was_committed);
+    tcase_add_test(tests, the_index_grows_with_the_keys_and_again_when_it_is_rebuilt);
     tcase_add_test(tests, a_damaged_index_checkpoint_is_rebuilt_from_the_log);
     tcase_add_test(tests, damage_before_a_later_commit_is_told_and_not_taken_for_the_end);
     tcase_add_test(tests, a_flipped_bit_is_an_error_for_its_key_and_harmless_to_the_others);

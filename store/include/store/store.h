@@ -20,7 +20,7 @@
  *   - A session belongs to one thread at a time. Any number of sessions, opened and closed at any time.
  *   - Callbacks of the store run inside epoch protection: they must not block, nor call the store.
  *
- * Returns: 0 done; positive an outcome (STORE_NOT_FOUND, STORE_PENDING); negative -errno, nothing changed.
+ * Returns: 0 done; positive an outcome (STORE_NOT_FOUND, STORE_PENDING, STORE_EXISTS); negative -errno, nothing changed.
  */
 #ifndef STORE_STORE_H
 #define STORE_STORE_H
@@ -32,13 +32,15 @@
 
 #define STORE_NODISCARD __attribute__((warn_unused_result))
 
-enum { STORE_OK = 0, STORE_NOT_FOUND = 1, STORE_PENDING = 2 };
+enum { STORE_OK = 0, STORE_NOT_FOUND = 1, STORE_PENDING = 2, STORE_EXISTS = 3 };
 
 #define STORE_KEY_MAX 65536u
 #define STORE_LABEL_MAX 255u /* bytes in a snapshot's label, without the NUL */
 
 struct store;
 struct store_session;
+struct store_io;
+struct record;
 struct store_snapshot;
 
 /* ---- open and close ------------------------------------------------------------------------- */
@@ -52,10 +54,20 @@ struct store_options {
     /* Log memory in bytes, a power of two from 256 KiB; 0: chosen from memory_bytes. For tests that
      * want every operation to meet every region. */
     uint64_t log_bytes;
+    bool no_read_cache; /* the rest of the budget holds records that were read from the device */
     /* Commit by itself when this many milliseconds have passed since something was applied; 0: never. */
     unsigned commit_interval_ms;
+    /* Start writing what is not durable when it is more than this: so a commit never has much more to write; but what
+     * was written is not changed in place any more. 0: three quarters of log memory. */
+    uint64_t uncommitted_bytes;
+    /* Compaction runs in the background when the log is longer than so many percent of what is live in it (what
+     * snapshots keep does not count); at least 110; 0: 200. */
+    unsigned space_percent;
+    unsigned compaction_threads; /* up to 16; 0: 1 */
+    /* How much of the log each of them scans in a second; 0: half of the time, and all of it when far behind. */
+    uint64_t compaction_bytes_per_second;
     /* No thread of the store's own: flushing and eviction happen inside the calls that need room, and
-     * nothing is committed but by store_commit(). For tests that replay a run. */
+     * nothing is committed but by store_commit(), nor compacted but by store_compact(). For tests that replay a run. */
     bool no_background;
     bool read_only;
 };
@@ -121,17 +133,20 @@ struct store_read {
     uint32_t buf_len;
     uint32_t value_hint; /* bytes the value probably has; a good guess saves a second device read. 0: unknown */
     const struct store_snapshot *snapshot; /* NULL: the live store */
+    /* NULL, or called when a read that was STORE_PENDING is done, inside store_complete_pending(). May start
+     * operations of the session, but neither complete pending ones nor wait for any. */
+    void (*done)(struct store_read *read);
 
     int result;         /* STORE_OK, STORE_NOT_FOUND, or -errno (-EIO: damaged) */
     uint32_t value_len; /* of the whole value */
     uint32_t copied;    /* bytes put into buf */
 
     struct {
-        uint64_t address, low;
-        uint64_t hash;
+        uint64_t hash, entry, address, low, ceiling;
+        bool pinned;
         struct store_read *next;
-        struct store_io *io;
-    } priv;
+        void (*take)(struct store_io *io, int result, struct record *record);
+    } priv; /* the store's own */
 };
 
 /*
@@ -141,8 +156,15 @@ struct store_read {
  */
 STORE_NODISCARD int store_read(struct store_session *session, struct store_read *read);
 
-/* Moves pending reads on; with `wait`, until none is left. Returns how many are left. */
+/* Starts `count` reads and overlaps their misses of memory: several times as fast as one after the other. Sets
+ * the result of each; returns how many are STORE_PENDING. */
+unsigned store_read_batch(struct store_session *session, struct store_read *reads, unsigned count);
+
+/* Moves pending operations on; with `wait`, until none is left. Returns how many are left. */
 unsigned store_complete_pending(struct store_session *session, bool wait);
+
+/* Waits until at least one pending operation is done, if there is any. Returns how many are left. */
+unsigned store_complete_some(struct store_session *session);
 
 /* store_read() and waiting for it (and for all others pending in the session). */
 STORE_NODISCARD int store_read_wait(struct store_session *session, struct store_read *read);
@@ -221,6 +243,9 @@ void store_unit_abandon(struct store_session *session);
 
 STORE_NODISCARD int store_upsert(struct store_session *session, const void *key, uint32_t key_len, const void *value,
                                  uint32_t value_len);
+/* Only if the key is not there: STORE_OK, or STORE_EXISTS. */
+STORE_NODISCARD int store_insert(struct store_session *session, const void *key, uint32_t key_len, const void *value,
+                                 uint32_t value_len);
 STORE_NODISCARD int store_delete(struct store_session *session, const void *key, uint32_t key_len);
 STORE_NODISCARD int store_rmw(struct store_session *session, const void *key, uint32_t key_len,
                               const struct store_rmw *rmw, const void *ctx);
@@ -228,6 +253,30 @@ STORE_NODISCARD int store_rmw(struct store_session *session, const void *key, ui
  * than buf_len, of which only the first buf_len bytes are copied then. */
 STORE_NODISCARD int store_get(struct store_session *session, const void *key, uint32_t key_len, void *buf,
                               uint32_t buf_len, uint32_t *ret_len);
+
+/*
+ * A read-modify-write that does not wait for the device: the caller keeps it and its key in place until it is done.
+ * Zero the struct, set the first group.
+ */
+struct store_rmw_op {
+    const void *key;
+    uint32_t key_len;
+    uint32_t value_hint; /* as of struct store_read */
+    const struct store_rmw *rmw;
+    const void *ctx;
+    void (*done)(struct store_rmw_op *op); /* as of struct store_read */
+
+    int result; /* STORE_OK or -errno */
+
+    struct {
+        struct store_read read;
+        uint64_t fetched_at;
+    } priv; /* the store's own */
+};
+
+/* Its result if memory had the old value, else STORE_PENDING: it is done when store_complete_pending() has set
+ * `result`. It takes effect at one moment before that. */
+STORE_NODISCARD int store_rmw_start(struct store_session *session, struct store_rmw_op *op);
 
 /* ---- durability ------------------------------------------------------------------------------- */
 
@@ -239,6 +288,36 @@ STORE_NODISCARD int store_commit(struct store *store);
 /* A commit and a durable copy of the index: a later open replays the log from here. Other threads go
  * on meanwhile. */
 STORE_NODISCARD int store_checkpoint(struct store *store);
+
+/* ---- space ------------------------------------------------------------------------------------ */
+
+/*
+ * Moves what is live in the oldest part of the log to its end and gives the space back: in one round, as far as that
+ * part is committed and out of memory, at most `bytes` of it (UINT64_MAX: all) and 64 segments. Space that a snapshot
+ * needs comes back when that is deleted. Operations go on meanwhile; several threads that call at once share the
+ * work. Errors: -EUCLEAN a record is damaged (nothing is given up: compaction stops before it), -ENOSPC, -EIO; what
+ * was done until then counts.
+ */
+STORE_NODISCARD int store_compact(struct store *store, uint64_t bytes);
+
+/* Asks the background to give back soon what it can, however little that is: the caller is short of space. */
+void store_reclaim(struct store *store);
+
+/* ---- iteration --------------------------------------------------------------------------------- */
+
+struct store_item {
+    const void *key, *value; /* valid during the call; value NULL: a tombstone */
+    uint32_t key_len, value_len;
+    uint64_t address, version; /* in the log; of its commit */
+};
+typedef int (*store_each)(void *ctx, const struct store_item *item);
+
+/* Commits, and calls `each` for every key that is there at that moment, in log order: once, with its value of
+ * that moment. A key that is deleted during the scan may be left out. Stops at the first result other than 0 and returns it.
+ * Holds back what compaction would free. `each` may use the session, but not scan with it. -EUCLEAN: a record is damaged. */
+STORE_NODISCARD int store_scan(struct store_session *session, store_each each, void *ctx);
+/* The same for every record and tombstone of the log, live or not. */
+STORE_NODISCARD int store_scan_log(struct store_session *session, store_each each, void *ctx);
 
 /* ---- snapshots -------------------------------------------------------------------------------- */
 
@@ -267,7 +346,11 @@ struct store_stats {
     uint64_t begin, head, read_only, tail, flushed, committed; /* log addresses */
     uint64_t commits, checkpoints;
     uint64_t memory_bytes;       /* log frames, index and overflow buckets that are in use */
-    uint64_t disk_bytes;         /* segments */
+    uint64_t disk_bytes;         /* of the log: segments, without what compaction has freed in them */
+    uint64_t kept_bytes;         /* the same without what is set aside for the log to come */
+    uint64_t live_bytes;         /* of the log, estimated now and then */
+    uint64_t compacted_bytes, moved_bytes; /* log that compaction has scanned, and written again */
+    int compaction_failed;       /* 0, or the -errno of the last round */
     uint64_t index_buckets, index_overflow_buckets;
     uint64_t reads_memory, reads_device;
     uint64_t bytes_appended, bytes_written;

@@ -1,0 +1,140 @@
+// SPDX-License-Identifier: MIT
+/* scan: see scan.h. */
+#include "scan.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+#define WINDOW_BYTES (1u << 20)
+
+int scan_open(struct scan *scan, struct store *store, uint64_t end)
+{
+    *scan = (struct scan){.log = store->device_log,
+                          .store_id = store->store_id,
+                          .segment_bytes = store->superblock.segment_bytes,
+                          .end = end};
+    return device_queue_open(store->device, 4, &scan->queue);
+}
+
+void scan_close(struct scan *scan)
+{
+    device_queue_close(scan->queue);
+    free(scan->window);
+}
+
+static void nothing_to_do(struct device_io *io)
+{
+    (void)io;
+}
+
+static int64_t read_log(struct scan *scan, uint64_t at, uint32_t len)
+{
+    struct device_io io = {.op = DEVICE_READ, .buf = scan->window, .len = len, .done = nothing_to_do};
+
+    device_log_submit(scan->log, scan->queue, &io, at);
+    while (device_queue_pending(scan->queue) > 0)
+        device_poll(scan->queue, true);
+    return io.result;
+}
+
+static bool fill_window(struct scan *scan, uint64_t first, uint64_t end)
+{
+    scan->window_len = 0;
+    if (end - first > scan->window_room) {
+        free(scan->window);
+        scan->window_room = end - first;
+        scan->window = aligned_alloc(HLOG_BLOCK, scan->window_room);
+        if (!scan->window) {
+            scan->error = -ENOMEM;
+            scan->window_room = 0;
+            return false;
+        }
+    }
+    int64_t moved = read_log(scan, first, (uint32_t)(end - first));
+    if (moved != (int64_t)(end - first)) {
+        scan->error = moved < 0 ? (int)moved : -EIO;
+        return false;
+    }
+    scan->window_at = first;
+    scan->window_len = end - first;
+    return true;
+}
+
+/* The log's bytes [at, at + len), which lie in one segment, or NULL. */
+static void *look(struct scan *scan, uint64_t at, uint64_t len)
+{
+    if (at >= scan->window_at && at + len <= scan->window_at + scan->window_len)
+        return scan->window + (at - scan->window_at);
+    uint64_t first = at & ~(uint64_t)(HLOG_BLOCK - 1);
+    uint64_t stop = round_up(first + 1, scan->segment_bytes);
+    uint64_t end = round_up(at + len, HLOG_BLOCK);
+    if (end < first + WINDOW_BYTES)
+        end = first + WINDOW_BYTES;
+    if (stop > round_up(scan->end, HLOG_BLOCK))
+        stop = round_up(scan->end, HLOG_BLOCK);
+    if (end > stop)
+        end = stop;
+    if (at + len > end || scan->error || scan->stay || !fill_window(scan, first, end))
+        return NULL;
+    return scan->window + (at - first);
+}
+
+const struct commit_record *scan_commit(struct scan *scan, uint64_t at)
+{
+    const struct commit_record *c = look(scan, at, COMMIT_BYTES);
+
+    return c && (at + COMMIT_BYTES) % HLOG_BLOCK == 0 && c->link == RECORD_COMMIT && c->magic == COMMIT_MAGIC &&
+                   c->seal == commit_checksum(c, at, scan->store_id)
+               ? c
+               : NULL;
+}
+
+static bool crosses_segment(const struct scan *scan, uint64_t at, uint64_t size)
+{
+    return (at ^ (at + size - 1)) & ~(scan->segment_bytes - 1);
+}
+
+static enum scan_kind record_at(struct scan *scan, uint64_t at, struct scan_item *item)
+{
+    struct record *r = look(scan, at, RECORD_HEADER_BYTES);
+
+    if (!r)
+        return SCAN_NOTHING;
+    item->size = record_size(r);
+    if (r->value_len > r->capacity || item->size > scan->segment_bytes || crosses_segment(scan, at, item->size) ||
+        !(r = look(scan, at, item->size)))
+        return SCAN_NOTHING;
+    item->record = r;
+    item->link = atomic_load_explicit(&r->link, memory_order_relaxed); /* a private copy, both */
+    item->seal = atomic_load_explicit(&r->seal, memory_order_relaxed);
+    bool sound = (item->link & ADDRESS_MASK) < at && record_checksum(r, item->link, at, scan->store_id) == item->seal;
+    return sound ? SCAN_RECORD : SCAN_NOTHING;
+}
+
+static enum scan_kind kind_at(struct scan *scan, uint64_t at, struct scan_item *item)
+{
+    const uint64_t *word = look(scan, at, 8);
+
+    if (!word)
+        return SCAN_NOTHING;
+    item->size = pad_length(*word, at);
+    if (item->size > 0)
+        return crosses_segment(scan, at, item->size) ? SCAN_NOTHING : SCAN_PAD;
+    if (*word != RECORD_COMMIT)
+        return record_at(scan, at, item);
+    item->size = COMMIT_BYTES;
+    item->commit = scan_commit(scan, at);
+    return item->commit ? SCAN_COMMIT : SCAN_NOTHING;
+}
+
+enum scan_kind scan_at(struct scan *scan, uint64_t at, struct scan_item *ret_item)
+{
+    bool stay = scan->stay;
+
+    if (at >= scan->end)
+        return ret_item->kind = SCAN_NOTHING;
+    ret_item->kind = kind_at(scan, at, ret_item);
+    if (ret_item->kind != SCAN_NOTHING || !stay)
+        return ret_item->kind;
+    return ret_item->kind = SCAN_LEFT;
+}

@@ -1,0 +1,592 @@
+// SPDX-License-Identifier: MIT
+/*
+ * Compaction: nothing is lost or comes back, whatever goes on beside it; the files shrink; a checkpoint and a
+ * snapshot keep what they need; iteration sees one moment.
+ */
+#include "model.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdatomic.h>
+
+static uint64_t log_bytes(void)
+{
+    struct store_stats stats;
+
+    store_stats(store, &stats);
+    return stats.tail - stats.begin;
+}
+
+static uint64_t used_bytes(void)
+{
+    struct device_space space;
+
+    ck_assert_int_eq(device_space(device, &space), 0);
+    return space.total_bytes - space.free_bytes;
+}
+
+/* All that can be compacted. What is in memory is not. */
+static void compact_all(void)
+{
+    uint64_t before;
+
+    do {
+        before = log_bytes();
+        ck_assert_int_eq(store_compact(store, UINT64_MAX), 0);
+    } while (log_bytes() < before - before / 8);
+}
+
+/* ---- pending operations, batches, inserts: the model has more to agree with ------------------------- */
+
+static void insert_one(int i)
+{
+    static uint8_t value[300];
+    char key[64];
+    uint32_t len = (uint32_t)dice(sizeof value);
+    uint64_t stamp = dice(1000);
+
+    fill(value, i, stamp, len);
+    int rc = store_insert(session, key, make_key(key, i), value, len);
+    ck_assert_int_eq(rc, now.len[i] == UINT32_MAX ? STORE_OK : STORE_EXISTS);
+    if (rc == STORE_OK) {
+        now.len[i] = len;
+        now.stamp[i] = stamp;
+    }
+}
+
+#define BATCH 40
+
+static void batch(void)
+{
+    static uint8_t got[BATCH][VALUE_MAX], want[VALUE_MAX];
+    static char keys[BATCH][64];
+    static struct store_read reads[BATCH];
+    int first = (int)dice(KEYS - BATCH);
+
+    for (int k = 0; k < BATCH; k++)
+        reads[k] = (struct store_read){
+            .key = keys[k], .key_len = make_key(keys[k], first + k), .buf = got[k], .buf_len = VALUE_MAX};
+    unsigned pending = store_read_batch(session, reads, BATCH);
+    ck_assert_uint_le(store_complete_pending(session, false), pending);
+    store_complete_pending(session, true);
+    for (int k = 0; k < BATCH; k++) {
+        int i = first + k;
+        ck_assert_int_eq(reads[k].result, now.len[i] == UINT32_MAX ? STORE_NOT_FOUND : STORE_OK);
+        if (now.len[i] == UINT32_MAX)
+            continue;
+        fill(want, i, now.stamp[i], now.len[i]);
+        ck_assert_uint_eq(reads[k].value_len, now.len[i]);
+        ck_assert_mem_eq(got[k], want, now.len[i]);
+    }
+}
+
+static uint32_t same_size(const void *ctx, const void *old, uint32_t old_len, uint32_t *capacity)
+{
+    (void)ctx;
+    (void)old;
+    (void)capacity;
+    return old_len == STORE_ABSENT ? 0 : old_len;
+}
+
+struct refill {
+    struct store_rmw_op op;
+    char key[64];
+    int i;
+    uint64_t stamp;
+    unsigned *done;
+};
+
+static void refill_write(const void *ctx, const void *old, uint32_t old_len, void *value, uint32_t new_len)
+{
+    const struct refill *r = ctx;
+
+    (void)old;
+    (void)old_len;
+    fill(value, r->i, r->stamp, new_len);
+}
+
+static const struct store_rmw refill = {same_size, refill_write};
+
+static void refill_done(struct store_rmw_op *op)
+{
+    ck_assert_int_eq(op->result, STORE_OK);
+    ++*((struct refill *)(void *)op)->done;
+}
+
+/* Many read-modify-writes in flight, some on one key. */
+static void refill_many(void)
+{
+    static struct refill ops[BATCH];
+    unsigned pending = 0, done = 0;
+    int first = (int)dice(KEYS - BATCH);
+
+    for (int k = 0; k < BATCH; k++) {
+        struct refill *r = &ops[k];
+        *r = (struct refill){.i = first + k, .stamp = dice(1000), .done = &done};
+        r->op = (struct store_rmw_op){.key = r->key,
+                                      .key_len = make_key(r->key, r->i),
+                                      .rmw = &refill,
+                                      .ctx = r,
+                                      .done = refill_done};
+        int rc = store_rmw_start(session, &r->op);
+        ck_assert_int_ge(rc, 0);
+        pending += rc == STORE_PENDING;
+        now.stamp[r->i] = r->stamp;
+        if (now.len[r->i] == UINT32_MAX)
+            now.len[r->i] = 0;
+    }
+    store_complete_pending(session, true);
+    ck_assert_uint_eq(done, pending);
+    for (int k = 0; k < BATCH; k++)
+        ck_assert_int_eq(ops[k].op.result, STORE_OK);
+}
+
+static void step_or_more(void)
+{
+    switch (dice(200)) {
+    case 0:
+        ck_assert_int_eq(store_commit(store), 0);
+        break;
+    case 1:
+        ck_assert_int_eq(store_compact(store, 1 + dice(1 << 21)), 0);
+        break;
+    case 2:
+        batch();
+        break;
+    case 3:
+        refill_many();
+        break;
+    default:
+        if (dice(10) == 0)
+            insert_one((int)dice(KEYS));
+        else
+            step();
+    }
+}
+
+START_TEST(compaction_beside_every_operation_changes_no_value)
+{
+    struct store_stats stats;
+
+    for (int n = 0; n < 60000; n++)
+        step_or_more();
+    expect_all(&now, NULL);
+    store_stats(store, &stats);
+    ck_assert_uint_gt(stats.begin, 4 << 20);
+    close_store();
+    open_store(&tiny);
+    expect_all(&now, NULL);
+}
+END_TEST
+
+START_TEST(a_crash_after_compaction_leaves_what_was_committed)
+{
+    for (int round = 0; round < 30; round++) {
+        for (uint64_t n = dice(3000); n > 0; n--)
+            step_or_more();
+        ck_assert_int_eq(dice(4) == 0 ? store_checkpoint(store) : store_commit(store), 0);
+        durable = now;
+        if (dice(2))
+            ck_assert_int_eq(store_compact(store, UINT64_MAX), 0);
+        for (uint64_t n = dice(2000); n > 0; n--)
+            step();
+        crash();
+        open_store(&tiny);
+        expect_all(&now, NULL);
+    }
+}
+END_TEST
+
+static int flip_image(void *ctx, const char *name)
+{
+    if (strncmp(name, "index.", 6) == 0) {
+        ck_assert_int_eq(device_memory_flip(device, name, 4096 + dice(4096), 0), 0);
+        ++*(int *)ctx;
+    }
+    return 0;
+}
+
+/* The C++ reference loses what its last checkpoint needs. */
+START_TEST(the_last_checkpoint_outlives_compaction_with_its_index_and_without)
+{
+    struct store_opened opened;
+
+    for (int without = 0; without < 2; without++) {
+        int damaged = 0;
+        for (int n = 0; n < 20000; n++)
+            step();
+        ck_assert_int_eq(store_checkpoint(store), 0);
+        for (int n = 0; n < 20000; n++)
+            step();
+        ck_assert_int_eq(store_commit(store), 0);
+        durable = now;
+        compact_all();
+        crash();
+        if (without)
+            ck_assert_int_eq(device_list(device, flip_image, &damaged), 0);
+        ck_assert_int_eq(store_open(device, &tiny, &store, &opened), 0);
+        ck_assert_int_eq(store_session_open(store, &session), 0);
+        expect_all(&now, NULL);
+    }
+}
+END_TEST
+
+START_TEST(the_files_shrink_to_what_is_live)
+{
+    static uint8_t value[1000];
+
+    for (uint32_t round = 0; round < 20; round++) {
+        for (uint32_t k = 0; k < 2000; k++)
+            ck_assert_int_eq(store_upsert(session, &k, sizeof k, value, sizeof value), 0);
+        ck_assert_int_eq(store_commit(store), 0);
+    }
+    uint64_t before = used_bytes();
+    ck_assert_uint_gt(before, 40 << 20);
+    compact_all();
+    ck_assert_int_eq(store_checkpoint(store), 0);
+    ck_assert_uint_lt(used_bytes(), 8 << 20); /* 2 MiB are live */
+    for (uint32_t k = 0; k < 2000; k++)
+        ck_assert_int_eq(store_delete(session, &k, sizeof k), 0);
+    for (uint32_t k = 0; k < 300; k++) /* push the tombstones out of memory */
+        ck_assert_int_eq(store_upsert(session, &k, sizeof k, value, sizeof value), 0);
+    ck_assert_int_eq(store_commit(store), 0);
+    compact_all();
+    ck_assert_uint_lt(log_bytes(), 1 << 20);
+}
+END_TEST
+
+START_TEST(a_deleted_key_does_not_come_back)
+{
+    static uint8_t value[900];
+    uint32_t len;
+
+    for (uint32_t k = 0; k < 3000; k++)
+        ck_assert_int_eq(store_upsert(session, &k, sizeof k, value, sizeof value), 0);
+    for (uint32_t k = 0; k < 3000; k += 2)
+        ck_assert_int_eq(store_delete(session, &k, sizeof k), 0);
+    for (int round = 0; round < 6; round++) {
+        ck_assert_int_eq(store_commit(store), 0);
+        ck_assert_int_eq(store_compact(store, 700000), 0);
+        for (uint32_t k = 0; k < 3000; k++)
+            ck_assert_int_eq(store_get(session, &k, sizeof k, NULL, 0, &len), k % 2 ? STORE_OK : STORE_NOT_FOUND);
+        store_session_close(session);
+        store_abandon(store);
+        device_memory_crash(device);
+        open_store(&tiny);
+    }
+    ck_assert_uint_lt(log_bytes(), 3 << 20);
+}
+END_TEST
+
+START_TEST(a_snapshot_keeps_its_log_and_what_came_after_it_is_given_back)
+{
+    static struct model then[3];
+    struct store_snapshot *snapshot;
+    uint64_t id[3], with[3];
+    char label[16];
+
+    for (int k = 0; k < 3; k++) {
+        for (int n = 0; n < 12000; n++)
+            step_or_more();
+        sprintf(label, "s%d", k);
+        ck_assert_int_eq(store_snapshot_create(store, label, 1, &id[k]), 0);
+        then[k] = now;
+    }
+    for (int n = 0; n < 40000; n++) {
+        step();
+        if (n % 1000 == 0)
+            ck_assert_int_eq(store_commit(store), 0);
+    }
+    ck_assert_int_eq(store_commit(store), 0);
+    uint64_t before = used_bytes();
+    compact_all();
+    ck_assert_uint_lt(used_bytes(), before - (1 << 20)); /* between the last snapshot and the new begin */
+    durable = now;
+    crash();
+    open_store(&tiny);
+    expect_all(&now, NULL);
+    for (int k = 0; k < 3; k++) {
+        ck_assert_int_eq(store_snapshot_open(store, id[k], &snapshot), 0);
+        expect_all(&then[k], snapshot);
+        store_snapshot_close(snapshot);
+    }
+    for (int k = 0; k < 3; k++) {
+        ck_assert_int_eq(store_snapshot_delete(store, id[k]), 0);
+        with[k] = used_bytes();
+        if (k > 0)
+            ck_assert_uint_le(with[k], with[k - 1]);
+    }
+    ck_assert_uint_lt(with[2], with[0]);
+    expect_all(&now, NULL);
+}
+END_TEST
+
+START_TEST(a_damaged_record_stops_compaction_and_is_kept)
+{
+    static uint8_t value[900];
+    struct store_stats stats;
+    uint32_t len;
+
+    for (uint32_t k = 0; k < 3000; k++)
+        ck_assert_int_eq(store_upsert(session, &k, sizeof k, value, sizeof value), 0);
+    ck_assert_int_eq(store_commit(store), 0);
+    ck_assert_int_eq(device_memory_flip(device, "log.0000000000000001", 500000, 3), 0);
+    ck_assert_int_eq(store_compact(store, UINT64_MAX), -EUCLEAN);
+    store_stats(store, &stats);
+    ck_assert_int_eq(stats.compaction_failed, -EUCLEAN);
+    ck_assert_uint_lt(stats.begin, (1 << 20) + 500000);
+    unsigned damaged = 0;
+    for (uint32_t k = 0; k < 3000; k++) {
+        int rc = store_get(session, &k, sizeof k, NULL, 0, &len);
+        damaged += rc == -EIO;
+        ck_assert(rc == STORE_OK || rc == -EIO);
+    }
+    ck_assert_uint_eq(damaged, 1);
+}
+END_TEST
+
+/* ---- iteration ---------------------------------------------------------------------------------------- */
+
+struct seen {
+    const struct model *model;
+    uint8_t count[KEYS];
+    bool churn;
+};
+
+static int see(void *ctx, const struct store_item *item)
+{
+    static uint8_t want[VALUE_MAX];
+    struct seen *seen = ctx;
+    int i = atoi((const char *)item->key + 4);
+
+    ck_assert_int_lt(i, KEYS);
+    ck_assert_uint_eq(item->value_len, seen->model->len[i]);
+    fill(want, i, seen->model->stamp[i], item->value_len);
+    ck_assert_mem_eq(item->value, want, item->value_len);
+    seen->count[i]++;
+    if (seen->churn && dice(4) == 0) { /* not deletions, which may be left out */
+        upsert_one((int)dice(KEYS));
+        if (dice(100) == 0)
+            ck_assert_int_eq(store_compact(store, UINT64_MAX), 0);
+    }
+    return 0;
+}
+
+START_TEST(a_scan_shows_every_key_of_its_moment_once)
+{
+    static struct model then;
+
+    for (int n = 0; n < 30000; n++)
+        step_or_more();
+    for (int churn = 0; churn < 2; churn++) {
+        struct seen seen = {.model = &then, .churn = churn};
+        then = now;
+        ck_assert_int_eq(store_scan(session, see, &seen), 0);
+        for (int i = 0; i < KEYS; i++)
+            ck_assert_msg(seen.count[i] == (then.len[i] != UINT32_MAX), "key %d: %d times", i, seen.count[i]);
+    }
+    expect_all(&now, NULL);
+}
+END_TEST
+
+static int count_item(void *ctx, const struct store_item *item)
+{
+    unsigned *counts = ctx;
+
+    counts[item->value == NULL]++;
+    return 0;
+}
+
+static int stop_at_once(void *ctx, const struct store_item *item)
+{
+    (void)item;
+    ++*(unsigned *)ctx;
+    return 77;
+}
+
+START_TEST(a_scan_of_the_log_shows_every_record)
+{
+    unsigned counts[2] = {0, 0}, calls = 0;
+
+    for (uint32_t k = 0; k < 100; k++)
+        ck_assert_int_eq(store_upsert(session, &k, sizeof k, "v", 1), 0);
+    ck_assert_int_eq(store_commit(store), 0);
+    for (uint32_t k = 0; k < 50; k++)
+        ck_assert_int_eq(store_upsert(session, &k, sizeof k, "w", 1), 0);
+    for (uint32_t k = 50; k < 60; k++)
+        ck_assert_int_eq(store_delete(session, &k, sizeof k), 0);
+    ck_assert_int_eq(store_scan_log(session, count_item, counts), 0);
+    ck_assert_uint_eq(counts[0], 150);
+    ck_assert_uint_eq(counts[1], 10);
+    ck_assert_int_eq(store_scan(session, stop_at_once, &calls), 77);
+    ck_assert_uint_eq(calls, 1);
+}
+END_TEST
+
+/* ---- threads ---------------------------------------------------------------------------------------- */
+
+#define THREADS 3
+#define OWN 400 /* keys of each thread */
+
+static _Atomic bool stop; /* relaxed: only an end */
+
+struct worker {
+    uint64_t seed, operations;
+    unsigned number, present[OWN];
+    uint32_t version[OWN];
+};
+
+static uint32_t worker_dice(struct worker *w, uint32_t sides)
+{
+    w->seed = w->seed * UINT64_C(6364136223846793005) + 1442695040888963407;
+    return (uint32_t)(w->seed >> 33) % sides;
+}
+
+static void check_own(struct worker *w, struct store_session *s, const uint32_t key[2])
+{
+    uint32_t got[300], len = 0;
+    int rc = store_get(s, key, 8, got, sizeof got, &len);
+
+    ck_assert_msg(rc == (w->present[key[1]] ? STORE_OK : STORE_NOT_FOUND), "key %u.%u: %d, should be %s", key[0], key[1],
+                  rc, w->present[key[1]] ? "there" : "gone");
+    if (rc == STORE_OK)
+        for (uint32_t i = 0; i < len / 4; i++)
+            ck_assert_uint_eq(got[i], w->version[key[1]]);
+}
+
+static void *use_own_keys(void *arg)
+{
+    struct worker *w = arg;
+    struct store_session *s;
+    uint32_t value[300];
+
+    ck_assert_int_eq(store_session_open(store, &s), 0);
+    while (!atomic_load_explicit(&stop, memory_order_relaxed)) {
+        uint32_t key[2] = {w->number, worker_dice(w, OWN)};
+        w->operations++;
+        switch (worker_dice(w, 4)) {
+        case 0:
+            ck_assert_int_eq(store_delete(s, key, sizeof key), 0);
+            w->present[key[1]] = false;
+            break;
+        case 1:
+            check_own(w, s, key);
+            break;
+        default:
+            w->version[key[1]]++;
+            for (int i = 0; i < 300; i++)
+                value[i] = w->version[key[1]];
+            ck_assert_int_eq(store_upsert(s, key, sizeof key, value, 4 * (1 + worker_dice(w, 300))), 0);
+            w->present[key[1]] = true;
+        }
+    }
+    for (uint32_t k = 0; k < OWN; k++)
+        check_own(w, s, (uint32_t[]){w->number, k});
+    store_session_close(s);
+    return NULL;
+}
+
+static void *compact_again_and_again(void *arg)
+{
+    (void)arg;
+    while (!atomic_load_explicit(&stop, memory_order_relaxed)) {
+        ck_assert_int_eq(store_commit(store), 0);
+        ck_assert_int_eq(store_compact(store, UINT64_MAX), 0);
+    }
+    return NULL;
+}
+
+START_TEST(threads_see_their_writes_while_two_compact)
+{
+    static struct worker workers[THREADS];
+    pthread_t threads[THREADS], compacters[2];
+    struct store_stats stats;
+    static const struct store_options with_worker = {
+        .memory_bytes = 1 << 20, .log_bytes = 256 << 10, .segment_bytes = 1 << 20, .commit_interval_ms = 5};
+
+    close_store();
+    open_store(&with_worker);
+    for (unsigned t = 0; t < THREADS; t++) {
+        workers[t] = (struct worker){.seed = seed + t, .number = t};
+        pthread_create(&threads[t], NULL, use_own_keys, &workers[t]);
+    }
+    for (int t = 0; t < 2; t++)
+        pthread_create(&compacters[t], NULL, compact_again_and_again, NULL);
+    for (int ms = 0; ms < 4000; ms += 100)
+        nanosleep(&(struct timespec){.tv_nsec = 100000000}, NULL);
+    atomic_store_explicit(&stop, true, memory_order_relaxed);
+    uint64_t operations = 0;
+    for (int t = 0; t < THREADS; t++) {
+        pthread_join(threads[t], NULL);
+        operations += workers[t].operations;
+    }
+    for (int t = 0; t < 2; t++)
+        pthread_join(compacters[t], NULL);
+    store_stats(store, &stats);
+    printf("%llu operations, begin %llu\n", (unsigned long long)operations, (unsigned long long)stats.begin);
+    ck_assert_uint_gt(stats.begin, 1 << 20);
+    ck_assert_int_eq(store_commit(store), 0);
+    crash();
+    open_store(&tiny);
+    for (unsigned t = 0; t < THREADS; t++)
+        for (uint32_t k = 0; k < OWN; k++)
+            check_own(&workers[t], session, (uint32_t[]){t, k});
+}
+END_TEST
+
+START_TEST(the_background_keeps_the_log_near_twice_what_is_live)
+{
+    static uint8_t value[4000];
+    struct store_stats stats;
+    static const struct store_options background = {
+        .memory_bytes = 2 << 20, .log_bytes = 1 << 20, .segment_bytes = 1 << 20, .commit_interval_ms = 20};
+
+    close_store();
+    open_store(&background);
+    uint64_t worst = 0;
+    for (uint32_t n = 0; n < 60000; n++) {
+        uint32_t k = (uint32_t)dice(4000); /* 16 MB live */
+        ck_assert_int_eq(store_upsert(session, &k, sizeof k, value, sizeof value), 0);
+        if (n % 100 == 0)
+            nanosleep(&(struct timespec){.tv_nsec = 2000000}, NULL);
+        if (n % 500 == 0) {
+            store_stats(store, &stats);
+            if (stats.disk_bytes > worst)
+                worst = stats.disk_bytes;
+        }
+    }
+    printf("at most %llu KiB for 15700 KiB live; live estimated %llu KiB; %llu KiB moved\n",
+           (unsigned long long)worst >> 10, (unsigned long long)stats.live_bytes >> 10,
+           (unsigned long long)stats.moved_bytes >> 10);
+    fflush(stdout);
+    ck_assert_int_eq(stats.compaction_failed, 0);
+    ck_assert_uint_gt(stats.begin, 100 << 20);
+    ck_assert_uint_lt(worst, 64 << 20); /* the target is 32 MB; a busy machine may be late */
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("compact");
+    TCase *tests = tcase_create("compact");
+
+    tcase_add_checked_fixture(tests, setup, teardown);
+    tcase_set_timeout(tests, 300);
+    tcase_add_test(tests, compaction_beside_every_operation_changes_no_value);
+    tcase_add_test(tests, a_crash_after_compaction_leaves_what_was_committed);
+    tcase_add_test(tests, the_last_checkpoint_outlives_compaction_with_its_index_and_without);
+    tcase_add_test(tests, the_files_shrink_to_what_is_live);
+    tcase_add_test(tests, a_deleted_key_does_not_come_back);
+    tcase_add_test(tests, a_snapshot_keeps_its_log_and_what_came_after_it_is_given_back);
+    tcase_add_test(tests, a_damaged_record_stops_compaction_and_is_kept);
+    tcase_add_test(tests, a_scan_shows_every_key_of_its_moment_once);
+    tcase_add_test(tests, a_scan_of_the_log_shows_every_record);
+    tcase_add_test(tests, threads_see_their_writes_while_two_compact);
+    tcase_add_test(tests, the_background_keeps_the_log_near_twice_what_is_live);
+    suite_add_tcase(suite, tests);
+    SRunner *runner = srunner_create(suite);
+    srunner_run_all(runner, CK_ENV);
+    int failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed ? 1 : 0;
+}
