@@ -1,22 +1,15 @@
 // SPDX-License-Identifier: MIT
-#include "adapter.h"
-
+#include "adapter_private.h"
 #include "commits.h"
 
 #include <assert.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/statvfs.h>
 
-/* The daemon is the only writer: what the kernel knows stays true. */
-#define FOREVER_S 86400.0
-
-/* Of the thread: constant between adapter_enter() and adapter_leave(). */
-static _Thread_local struct {
-    struct fs_session *session;
-    char *buf; /* ADAPTER_TRANSFER_BYTES */
-} self;
+_Thread_local struct adapter_thread self;
 
 int adapter_enter(struct adapter *adapter)
 {
@@ -57,57 +50,20 @@ int adapter_errno(int64_t result)
     }
 }
 
-static void reply_result(fuse_req_t req, int64_t result)
+void reply_result(fuse_req_t req, int64_t result)
 {
     fuse_reply_err(req, adapter_errno(result));
 }
 
 /* ---- conversions --------------------------------------------------------------------------------- */
 
-static struct adapter *adapter_of(fuse_req_t req)
-{
-    return fuse_req_userdata(req);
-}
-
-/* The kernel applies the umask (FUSE_CAP_DONT_MASK is off). */
-static struct fs_cred cred_of(fuse_req_t req)
+struct fs_cred cred_of(fuse_req_t req)
 {
     const struct fuse_ctx *ctx = fuse_req_ctx(req);
-    return (struct fs_cred){.uid = ctx->uid, .gid = ctx->gid, .umask = 0};
+    return (struct fs_cred){.uid = ctx->uid, .gid = ctx->gid, .umask = ctx->umask};
 }
 
-static bool in_snapshots(uint64_t ino)
-{
-    return (ino >> 48) != 0;
-}
-
-static bool is_snapshot_root(uint64_t ino)
-{
-    return in_snapshots(ino) && ino != FS_INO_SNAPSHOTS && (ino & ((UINT64_C(1) << 48) - 1)) == FS_INO_ROOT;
-}
-
-static void stat_from(const struct fs_attr *attr, struct stat *ret_stat)
-{
-    *ret_stat = (struct stat){
-        .st_ino = attr->ino,
-        .st_mode = attr->mode,
-        .st_nlink = attr->nlink,
-        .st_uid = attr->uid,
-        .st_gid = attr->gid,
-        .st_rdev = attr->rdev,
-        .st_size = (off_t)attr->size,
-        .st_blocks = (blkcnt_t)attr->blocks,
-        .st_blksize = 65536, /* stdio takes buffers of this size: fewer, larger requests */
-        .st_atim = attr->atime,
-        .st_mtim = attr->mtime,
-        .st_ctim = attr->ctime,
-    };
-    /* libfuse 3.14 has no way for birth times, and when a snapshot was taken should be seen. */
-    if (is_snapshot_root(attr->ino))
-        ret_stat->st_ctim = attr->btime;
-}
-
-static void entry_from(const struct fs_attr *attr, struct fuse_entry_param *ret_entry)
+void entry_from(const struct fs_attr *attr, struct fuse_entry_param *ret_entry)
 {
     *ret_entry = (struct fuse_entry_param){
         .ino = attr->ino,
@@ -120,8 +76,8 @@ static void entry_from(const struct fs_attr *attr, struct fuse_entry_param *ret_
 
 /* ---- references ---------------------------------------------------------------------------------- */
 
-/* The kernel took the reference (`taken`), or it is given back: invariants 2 and 3. */
-static void settle(uint64_t ino, bool taken)
+/* Invariants 2 and 3. */
+void settle(uint64_t ino, bool taken)
 {
     if (!taken || in_snapshots(ino))
         fs_forget(self.session, ino, 1);
@@ -213,7 +169,8 @@ static void op_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name)
 static void op_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t new_parent, const char *new_name,
                       unsigned flags)
 {
-    reply_result(req, fs_rename(self.session, parent, name, new_parent, new_name, flags));
+    struct fs_cred cred = cred_of(req);
+    reply_result(req, fs_rename(self.session, &cred, parent, name, new_parent, new_name, flags));
 }
 
 static void op_readlink(fuse_req_t req, fuse_ino_t ino)
@@ -226,6 +183,7 @@ static void op_readlink(fuse_req_t req, fuse_ino_t ino)
     }
     assert((size_t)rc <= FS_SYMLINK_MAX);
     target[rc] = '\0';
+    fs_accessed(self.session, ino);
     fuse_reply_readlink(req, target);
 }
 
@@ -289,6 +247,7 @@ static void op_readdir(fuse_req_t req, fuse_ino_t ino, size_t size, off_t cookie
     (void)fi;
     struct listing listing = {.req = req, .limit = size < ADAPTER_TRANSFER_BYTES ? size : ADAPTER_TRANSFER_BYTES};
     int rc = fs_readdir(self.session, ino, (uint64_t)cookie, false, listing_add, &listing);
+    fs_accessed(self.session, ino);
     if (rc < 0 && listing.used == 0)
         reply_result(req, rc);
     else
@@ -300,6 +259,7 @@ static void op_readdirplus(fuse_req_t req, fuse_ino_t ino, size_t size, off_t co
     (void)fi;
     struct listing listing = {.req = req, .limit = size < ADAPTER_TRANSFER_BYTES ? size : ADAPTER_TRANSFER_BYTES};
     int rc = fs_readdir(self.session, ino, (uint64_t)cookie, true, listing_add_with_attr, &listing);
+    fs_accessed(self.session, ino);
     if (rc < 0 && listing.used == 0) {
         reply_result(req, rc);
         return;
@@ -307,63 +267,6 @@ static void op_readdirplus(fuse_req_t req, fuse_ino_t ino, size_t size, off_t co
     bool taken = fuse_reply_buf(req, self.buf, listing.used) == 0;
     if (!taken || in_snapshots(ino))
         settle_listing(listing.used, taken);
-}
-
-/* ---- inodes -------------------------------------------------------------------------------------- */
-
-static void reply_attr(fuse_req_t req, int rc, const struct fs_attr *attr)
-{
-    if (rc < 0) {
-        reply_result(req, rc);
-        return;
-    }
-    struct stat st;
-    stat_from(attr, &st);
-    fuse_reply_attr(req, &st, FOREVER_S);
-}
-
-static void op_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
-{
-    (void)fi;
-    struct fs_attr attr;
-    int rc = fs_getattr(self.session, ino, &attr);
-    reply_attr(req, rc, &attr);
-}
-
-static void op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *st, int to_set, struct fuse_file_info *fi)
-{
-    (void)fi;
-    struct fs_attr attr = {
-        .mode = st->st_mode,
-        .uid = st->st_uid,
-        .gid = st->st_gid,
-        .size = (uint64_t)st->st_size,
-        .atime = st->st_atim,
-        .mtime = st->st_mtim,
-        .ctime = st->st_ctim,
-    };
-    unsigned set = 0;
-    if (to_set & FUSE_SET_ATTR_MODE)
-        set |= FS_SET_MODE;
-    if (to_set & FUSE_SET_ATTR_UID)
-        set |= FS_SET_UID;
-    if (to_set & FUSE_SET_ATTR_GID)
-        set |= FS_SET_GID;
-    if (to_set & FUSE_SET_ATTR_SIZE)
-        set |= FS_SET_SIZE;
-    if (to_set & FUSE_SET_ATTR_ATIME_NOW) /* the kernel sets ATIME with it */
-        set |= FS_SET_ATIME_NOW;
-    else if (to_set & FUSE_SET_ATTR_ATIME)
-        set |= FS_SET_ATIME;
-    if (to_set & FUSE_SET_ATTR_MTIME_NOW)
-        set |= FS_SET_MTIME_NOW;
-    else if (to_set & FUSE_SET_ATTR_MTIME)
-        set |= FS_SET_MTIME;
-    if (to_set & FUSE_SET_ATTR_CTIME)
-        set |= FS_SET_CTIME;
-    struct fs_attr result;
-    int rc = fs_setattr(self.session, ino, &attr, set, &result);
-    reply_attr(req, rc, &result);
 }
 
 /* ---- data ---------------------------------------------------------------------------------------- */
@@ -380,6 +283,28 @@ static void op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
     fi->keep_cache = 1;
     fi->noflush = 1;
     fuse_reply_open(req, fi);
+}
+
+/* Only for O_TMPFILE: otherwise MKNOD does it without a RELEASE later, and the kernel stops asking. */
+static void op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, struct fuse_file_info *fi)
+{
+    (void)name;
+    if (self.wire != WIRE_TMPFILE) {
+        fuse_reply_err(req, ENOSYS);
+        return;
+    }
+    struct fs_cred cred = cred_of(req);
+    struct fs_attr attr;
+    int rc = fs_tmpfile(self.session, &cred, parent, mode, &attr);
+    if (rc < 0) {
+        reply_result(req, rc);
+        return;
+    }
+    struct fuse_entry_param entry;
+    entry_from(&attr, &entry);
+    fi->keep_cache = 1;
+    fi->noflush = 1;
+    settle(attr.ino, fuse_reply_create(req, &entry, fi) == 0);
 }
 
 static void op_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
@@ -404,12 +329,13 @@ static void op_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 
 static void op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, struct fuse_file_info *fi)
 {
-    (void)fi;
     if (size > ADAPTER_TRANSFER_BYTES) { /* never: max_pages was negotiated */
         fuse_reply_err(req, EINVAL);
         return;
     }
     ssize_t n = fs_read(self.session, ino, self.buf, size, (uint64_t)offset);
+    if (n >= 0 && !(fi->flags & O_NOATIME)) /* before the reply: the kernel asks for atime after it */
+        fs_accessed(self.session, ino);
     if (n < 0)
         reply_result(req, n);
     else
@@ -420,7 +346,7 @@ static void op_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t siz
                      struct fuse_file_info *fi)
 {
     (void)fi;
-    ssize_t n = fs_write(self.session, ino, buf, size, (uint64_t)offset, 0);
+    ssize_t n = fs_write(self.session, ino, buf, size, (uint64_t)offset, self.kill);
     if (n < 0)
         reply_result(req, n);
     else
@@ -473,17 +399,20 @@ static void op_init(void *userdata, struct fuse_conn_info *conn)
     /* Not wanted:
      *   ATOMIC_O_TRUNC   truncation would ride on OPEN, which we have the kernel leave out
      *   AUTO_INVAL_DATA  would drop cached pages after each of our own writes, as mtime changed
-     *   DONT_MASK        the kernel applies the umask
-     *   HANDLE_KILLPRIV  the kernel clears setuid and setgid, with a SETATTR where there is something
-     *                    to clear
-     *   IOCTL_DIR, WRITEBACK_CACHE, EXPORT_SUPPORT (no lookup of "." and "..") */
+     *   HANDLE_KILLPRIV  see wire.c for the second version of it
+     *   IOCTL_DIR, WRITEBACK_CACHE */
     conn->want &=
-        ~(unsigned)(FUSE_CAP_ATOMIC_O_TRUNC | FUSE_CAP_AUTO_INVAL_DATA | FUSE_CAP_DONT_MASK | FUSE_CAP_HANDLE_KILLPRIV |
-                    FUSE_CAP_IOCTL_DIR | FUSE_CAP_WRITEBACK_CACHE | FUSE_CAP_EXPORT_SUPPORT | FUSE_CAP_SPLICE_READ |
+        ~(unsigned)(FUSE_CAP_ATOMIC_O_TRUNC | FUSE_CAP_AUTO_INVAL_DATA | FUSE_CAP_HANDLE_KILLPRIV |
+                    FUSE_CAP_IOCTL_DIR | FUSE_CAP_WRITEBACK_CACHE | FUSE_CAP_SPLICE_READ |
                     FUSE_CAP_SPLICE_WRITE | FUSE_CAP_SPLICE_MOVE);
     conn->want |= conn->capable & (unsigned)(FUSE_CAP_ASYNC_READ | FUSE_CAP_ASYNC_DIO | FUSE_CAP_READDIRPLUS |
                                              FUSE_CAP_READDIRPLUS_AUTO | FUSE_CAP_PARALLEL_DIROPS |
-                                             FUSE_CAP_CACHE_SYMLINKS | FUSE_CAP_EXPLICIT_INVAL_DATA);
+                                             FUSE_CAP_CACHE_SYMLINKS | FUSE_CAP_EXPLICIT_INVAL_DATA |
+                                             FUSE_CAP_DONT_MASK | FUSE_CAP_EXPORT_SUPPORT);
+    if (!adapter->no_xattr)
+        conn->want |= conn->capable & (unsigned)FUSE_CAP_POSIX_ACL;
+    else
+        conn->want &= ~(unsigned)FUSE_CAP_POSIX_ACL;
     conn->max_write = ADAPTER_TRANSFER_BYTES;
     conn->time_gran = 1;
     adapter->no_open = conn->capable & FUSE_CAP_NO_OPEN_SUPPORT;
@@ -491,8 +420,7 @@ static void op_init(void *userdata, struct fuse_conn_info *conn)
 }
 
 /* Left out, so that libfuse answers ENOSYS and the kernel stops asking or does it by itself:
- * create (MKNOD does it without a RELEASE later), access (default_permissions), locks, xattrs, ioctl,
- * poll, lseek, fallocate, copy_file_range. */
+ * access (default_permissions), locks, ioctl, poll. */
 const struct fuse_lowlevel_ops ADAPTER_OPS = {
     .init = op_init,
     .lookup = op_lookup,
@@ -517,5 +445,13 @@ const struct fuse_lowlevel_ops ADAPTER_OPS = {
     .readdir = op_readdir,
     .fsyncdir = op_fsync,
     .statfs = op_statfs,
+    .setxattr = op_setxattr,
+    .getxattr = op_getxattr,
+    .listxattr = op_listxattr,
+    .removexattr = op_removexattr,
     .readdirplus = op_readdirplus,
+    .create = op_create,
+    .fallocate = op_fallocate,
+    .lseek = op_lseek,
+    .copy_file_range = op_copy_file_range,
 };

@@ -33,6 +33,7 @@ struct adapter {
     struct fs *fs;
     struct commits *commits; /* answers FSYNC */
     bool read_only;
+    bool no_xattr; /* neither extended attributes nor ACLs: the kernel never asks for any */
     /* The kernel takes ENOSYS for "never ask again". Written by INIT before any other request. */
     bool no_open, no_opendir;
 };

@@ -23,7 +23,8 @@
 
 enum {
     LOCK_WAIT_MS = 10000, /* a daemon whose mount is gone may still be writing */
-    COMMIT_INTERVAL_MS = 1000
+    COMMIT_INTERVAL_MS = 1000,
+    UNCOMMITTED_BYTES = 16 << 20 /* an fsync beside a big copy does not wait for more than that to be written */
 };
 
 /* ---- checks ---------------------------------------------------------------------------------------- */
@@ -222,7 +223,10 @@ static int open_store(const struct mount_settings *settings, struct device **ret
     struct fs_options fs_options = {
         .store = {.memory_bytes = settings->memory_bytes,
                   .commit_interval_ms = COMMIT_INTERVAL_MS,
+                  .uncommitted_bytes = UNCOMMITTED_BYTES,
                   .read_only = settings->read_only},
+        .size_bytes = settings->size_bytes,
+        .atime = settings->atime,
         .root_uid = geteuid(),
         .root_gid = getegid(),
     };
@@ -254,6 +258,7 @@ static int serve_until_unmounted(const struct mount_settings *settings, struct f
         .fsname = settings->fsname ? settings->fsname : settings->store,
         .threads = settings->threads,
         .read_only = settings->read_only,
+        .no_xattr = settings->no_xattr,
         .debug = settings->debug,
     };
     char message[256];

@@ -12,6 +12,7 @@
 
 #define MEMORY_DEFAULT_BYTES ((uint64_t)64 << 20)
 #define MEMORY_LEAST_BYTES ((uint64_t)1 << 20)
+#define SIZE_LEAST_BYTES ((uint64_t)16 << 20)
 
 /* Given on as they are. */
 static const char *const PASSED[] = {"rw",      "ro",          "atime",      "noatime",      "suid", "nosuid",
@@ -28,6 +29,7 @@ static const char *const IGNORED[] = {"defaults",    "default_permissions",
                                       "strictatime", "nostrictatime",
                                       "lazytime",    "nolazytime",
                                       "silent",      "loud",
+                                      "user_xattr",  "acl",
                                       "big_writes",  "subtype=",
                                       "user=",       "comment=",
                                       "x-",          "user_id=",
@@ -102,6 +104,13 @@ static int parse_word(struct mount_settings *settings, const char *word)
             return complain_usage("mount", "memory=%s is less than 1M", word + 7);
         return STATUS_DONE;
     }
+    if (strncmp(word, "size=", 5) == 0) {
+        if (!parse_size(word + 5, &settings->size_bytes))
+            return complain_usage("mount", "size=%s is not a size such as 500M or 10G", word + 5);
+        if (settings->size_bytes < SIZE_LEAST_BYTES)
+            return complain_usage("mount", "size=%s is less than 16M", word + 5);
+        return STATUS_DONE;
+    }
     if (strncmp(word, "threads=", 8) == 0) {
         char *end;
         unsigned long n = strtoul(word + 8, &end, 10);
@@ -119,6 +128,10 @@ static int parse_word(struct mount_settings *settings, const char *word)
         settings->nonempty = true;
         return STATUS_DONE;
     }
+    if (strcmp(word, "noxattr") == 0) {
+        settings->no_xattr = true;
+        return STATUS_DONE;
+    }
     if (strcmp(word, "remount") == 0) {
         settings->remount = true;
         return STATUS_DONE;
@@ -127,6 +140,12 @@ static int parse_word(struct mount_settings *settings, const char *word)
         settings->debug = settings->foreground = true;
         return STATUS_DONE;
     }
+    if (strcmp(word, "noatime") == 0)
+        settings->atime = FS_ATIME_NEVER;
+    if (strcmp(word, "relatime") == 0 || strcmp(word, "atime") == 0)
+        settings->atime = FS_ATIME_RELATIVE;
+    if (strcmp(word, "strictatime") == 0)
+        settings->atime = FS_ATIME_ALWAYS;
     if (strcmp(word, "ro") == 0)
         settings->read_only = true;
     if (strcmp(word, "rw") == 0)

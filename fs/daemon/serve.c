@@ -3,6 +3,7 @@
 
 #include "adapter.h"
 #include "commits.h"
+#include "wire.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -44,6 +45,7 @@ struct serve {
     char *mountpoint; /* NULL until mounted */
     bool detached;    /* our mount is gone from the tree; what is at the mount point now is somebody else's */
     unsigned threads;
+    bool debug;
     pthread_t main;
     pthread_t minder;
     bool minder_runs;
@@ -109,7 +111,7 @@ static void *worker_run(void *arg)
         atomic_fetch_add_explicit(&worker->taken, 1, memory_order_relaxed);
         if (idle == 0 && !atomic_exchange_explicit(&serve->minding, true, memory_order_relaxed))
             sem_post(&serve->all_busy);
-        fuse_session_process_buf(serve->session, &buf);
+        wire_process(serve->session, &buf);
         if (worker->index >= serve->threads &&
             atomic_load_explicit(&serve->idle, memory_order_relaxed) >= (int)serve->threads)
             break; /* one that was started for a rush, and it is over */
@@ -303,6 +305,8 @@ int serve_open(struct fs *fs, const struct serve_options *options, struct serve 
     serve->main = pthread_self();
     serve->adapter.fs = fs;
     serve->adapter.read_only = options->read_only;
+    serve->adapter.no_xattr = options->no_xattr;
+    serve->debug = options->debug;
     sem_init(&serve->all_busy, 0, 0);
     for (unsigned i = 0; i < SERVE_THREADS_MAX; i++) {
         serve->workers[i].serve = serve;
@@ -329,6 +333,19 @@ int serve_open(struct fs *fs, const struct serve_options *options, struct serve 
     return 0;
 }
 
+static ssize_t channel_read(int fd, void *buf, size_t len, void *userdata)
+{
+    (void)userdata;
+    return read(fd, buf, len);
+}
+
+static ssize_t channel_writev(int fd, struct iovec *iov, int count, void *userdata)
+{
+    (void)userdata;
+    wire_reply(iov, count);
+    return writev(fd, iov, count);
+}
+
 int serve_mount(struct serve *serve, const char *mountpoint, char *ret_message, size_t message_len)
 {
     char *copy = strdup(mountpoint);
@@ -339,7 +356,10 @@ int serve_mount(struct serve *serve, const char *mountpoint, char *ret_message, 
     errno = 0;
     int rc = fuse_session_mount(serve->session, mountpoint);
     int error = errno;
-    quiet_end(&quiet, false, ret_message, message_len);
+    static const struct fuse_custom_io io = {.read = channel_read, .writev = channel_writev};
+    if (rc == 0)
+        rc = fuse_session_custom_io(serve->session, &io, fuse_session_fd(serve->session));
+    quiet_end(&quiet, serve->debug, ret_message, message_len);
     if (rc) {
         free(copy);
         return error ? -error : -EIO;

@@ -26,6 +26,7 @@ struct serve_options {
     const char *fsname;        /* any bytes */
     unsigned threads;          /* 0: by the number of processors */
     bool read_only;
+    bool no_xattr;
     bool debug; /* print every request */
 };
 

@@ -16,12 +16,12 @@
 #define WRITE_MAX (1u << 20)
 #define REMOVE_AT_ONCE 256u /* chunks per unit */
 
-static uint64_t chunk_blocks(uint32_t len)
+uint64_t chunk_blocks(uint32_t len)
 {
     return (len + 511) / 512;
 }
 
-static uint64_t smaller(uint64_t a, uint64_t b)
+uint64_t smaller(uint64_t a, uint64_t b)
 {
     return a < b ? a : b;
 }
@@ -103,8 +103,7 @@ ssize_t fs_read(struct fs_session *s, uint64_t ino, void *buf, size_t len, uint6
 
 /* ---- chunks of a change ---------------------------------------------------------------------------- */
 
-/* How long the chunk is now. */
-static int chunk_len(struct fs_session *s, const struct inode *inode, uint64_t chunk, uint32_t *ret_len)
+int chunk_len(struct fs_session *s, const struct inode *inode, uint64_t chunk, uint32_t *ret_len)
 {
     uint64_t start = chunk * FS_CHUNK_BYTES;
     struct fs_key key = key_chunk(inode->ino, chunk);
@@ -123,7 +122,7 @@ static int chunk_len(struct fs_session *s, const struct inode *inode, uint64_t c
     return rc < 0 ? rc : 0;
 }
 
-static void make_sparse(struct inode *inode)
+void make_sparse(struct inode *inode)
 {
     struct fs_attr attr;
 
@@ -153,6 +152,7 @@ static int write_chunk(struct fs_session *s, struct inode *inode, struct store_p
 
     if (rc < 0)
         return rc;
+    s->txn.data_bytes += len;
     if (at / FS_CHUNK_BYTES >= inode->data_end)
         inode->data_end = at / FS_CHUNK_BYTES + 1;
     if (from + len > old && (inode->flags & INODE_SPARSE))
@@ -169,16 +169,6 @@ static int write_chunk(struct fs_session *s, struct inode *inode, struct store_p
 }
 
 /* ---- writing --------------------------------------------------------------------------------------- */
-
-bool inode_kill_priv(struct inode *inode)
-{
-    mode_t kill = S_ISUID | (inode->mode & S_IXGRP ? S_ISGID : 0);
-
-    if (!S_ISREG(inode->mode) || !(inode->mode & kill))
-        return false;
-    inode->mode &= ~kill;
-    return true;
-}
 
 static int write_in_txn(struct fs_session *s, uint64_t ino, const uint8_t *buf, size_t len, uint64_t offset,
                         unsigned flags)
@@ -203,11 +193,9 @@ static int write_in_txn(struct fs_session *s, uint64_t ino, const uint8_t *buf, 
         return rc;
     if (offset + len > inode->size)
         inode->size = offset + len;
-    if (flags & FS_KILL_PRIV)
-        inode_kill_priv(inode);
     inode->mtime = inode->ctime = s->txn.now;
     txn_dirty(s, inode);
-    return 0;
+    return attr_kill(s, inode, flags);
 }
 
 static ssize_t write_unit(struct fs_session *s, uint64_t ino, const uint8_t *buf, size_t len, uint64_t offset,
@@ -328,10 +316,8 @@ static int truncate_in_txn(struct fs_session *s, uint64_t ino, uint64_t size, co
         rc = cut(s, inode, to);
     }
     inode->mtime = inode->ctime = s->txn.now;
-    if (!*ret_more)
-        inode_set(inode, attr, set, &s->txn.now);
     txn_dirty(s, inode);
-    return rc;
+    return rc < 0 || *ret_more ? rc : attr_set(s, inode, attr, set);
 }
 
 int data_truncate(struct fs_session *s, uint64_t ino, uint64_t size, const struct fs_attr *attr, unsigned set)

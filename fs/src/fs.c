@@ -181,6 +181,7 @@ void fs_session_close(struct fs_session *s)
     if (!s)
         return;
     store_session_close(s->store);
+    free(s->xattrs);
     free(s);
 }
 
@@ -194,9 +195,10 @@ int fs_statfs(struct fs_session *s, struct fs_statfs *ret_statfs)
     struct store_stats stats;
 
     store_stats(s->fs->store, &stats);
+    uint64_t limit = s->fs->options.size_bytes, used = space_used(&stats), left = limit > used ? limit - used : 0;
     *ret_statfs = (struct fs_statfs){
-        .total_bytes = stats.space_total_bytes,
-        .free_bytes = stats.space_free_bytes,
+        .total_bytes = limit ? limit : stats.space_total_bytes,
+        .free_bytes = limit ? smaller(left, stats.space_free_bytes) : stats.space_free_bytes,
         .files = atomic_load_explicit(&s->fs->inodes, memory_order_relaxed), /* a statistic */
     };
     return 0;

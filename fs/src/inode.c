@@ -17,6 +17,8 @@
 #include <string.h>
 #include <time.h>
 
+#define UNIT_OVERHEAD_BYTES 1024u /* inodes, names, record headers: about */
+
 int get_value(struct fs_session *s, const struct store_snapshot *snapshot, const struct fs_key *key, void *buf,
               uint32_t room, uint32_t *ret_len)
 {
@@ -88,6 +90,7 @@ void txn_begin(struct fs_session *s)
 
     t->inode_count = t->page_count = t->entry_count = t->dead_count = 0;
     t->inodes_added = 0;
+    t->adopted = t->data_bytes = 0;
     t->gap_changed = false;
     fs_now(s->fs, &t->now);
     store_unit_begin(s->store);
@@ -318,6 +321,15 @@ int txn_orphan(struct fs_session *s, struct inode *inode)
     return store_unit_upsert(s->store, key.bytes, key.len, &(struct store_piece){bytes, ORPHAN_BYTES}, 1, 0);
 }
 
+int txn_adopt(struct fs_session *s, struct inode *inode)
+{
+    struct fs_key key = key_orphan(inode->orphan);
+
+    s->txn.adopted = inode->ino;
+    inode->orphan = 0;
+    return store_unit_delete(s->store, key.bytes, key.len);
+}
+
 static int add_inodes_and_pages(struct fs_session *s)
 {
     struct txn *t = &s->txn;
@@ -353,6 +365,8 @@ int txn_apply(struct fs_session *s, unsigned flags)
     struct txn *t = &s->txn;
     int rc = add_inodes_and_pages(s);
 
+    if (rc == 0 && !(flags & STORE_UNIT_FREES))
+        rc = space_take(s->fs, t->data_bytes + UNIT_OVERHEAD_BYTES);
     if (rc < 0) {
         store_unit_abandon(s->store);
         return rc;
@@ -363,6 +377,10 @@ int txn_apply(struct fs_session *s, unsigned flags)
     if (t->inodes_added > 0)
         count_applied(s->fs, t->inodes_added);
     atomic_fetch_add_explicit(&s->fs->orphans, t->dead_count, memory_order_relaxed);
+    if (t->adopted) {
+        (void)ref_orphan(s->fs, t->adopted, 0);
+        atomic_fetch_sub_explicit(&s->fs->orphans, 1, memory_order_relaxed);
+    }
     for (unsigned i = 0; i < t->dead_count; i++)
         if (!ref_orphan(s->fs, t->dead[i].ino, t->dead[i].orphan))
             reap_add(s->fs, t->dead[i].ino, t->dead[i].orphan);

@@ -69,7 +69,7 @@ static int lookup_name(struct fs_session *s, const struct view *dir, const char 
 
     if (strcmp(name, ".") == 0 || strcmp(name, "..") == 0) {
         rc = get_inode(s, dir, &inode);
-        if (rc == 0 && !S_ISDIR(inode.mode))
+        if (rc == 0 && name[1] && !S_ISDIR(inode.mode))
             return -ENOTDIR;
         if (rc == 0 && inode.nlink == 0)
             rc = -ENOENT;
@@ -140,10 +140,10 @@ static int dir_for_new(struct fs_session *s, uint64_t parent, const char *name, 
     return (*ret_dir)->nlink == 0 ? -ENOENT : 0; /* removed, and still somebody's working directory */
 }
 
-static void init_inode(struct fs_session *s, const struct fs_cred *cred, const struct inode *dir, mode_t mode,
-                       struct inode *inode)
+static int init_inode(struct fs_session *s, const struct fs_cred *cred, const struct inode *dir, mode_t mode,
+                      struct inode *inode)
 {
-    inode->mode = mode & ~(cred->umask & 0777);
+    inode->mode = mode;
     inode->uid = cred->uid;
     inode->gid = cred->gid;
     if (dir->mode & S_ISGID) {
@@ -154,6 +154,7 @@ static void init_inode(struct fs_session *s, const struct fs_cred *cred, const s
     inode->nlink = S_ISDIR(mode) ? 2 : 1;
     inode->parent = S_ISDIR(mode) ? dir->ino : 0;
     inode->atime = inode->mtime = inode->ctime = inode->btime = s->txn.now;
+    return acl_inherit(s, dir, cred->umask, inode);
 }
 
 static int make_in_txn(struct fs_session *s, const struct fs_cred *cred, uint64_t parent, const char *name,
@@ -164,9 +165,9 @@ static int make_in_txn(struct fs_session *s, const struct fs_cred *cred, uint64_
 
     if (rc < 0)
         return rc;
-    if (S_ISDIR(inode->mode) && dir->nlink >= FS_LINK_MAX)
-        return -EMLINK;
-    init_inode(s, cred, dir, inode->mode, inode);
+    rc = init_inode(s, cred, dir, inode->mode, inode);
+    if (rc < 0)
+        return rc;
     if (target) {
         struct fs_key key = key_chunk(inode->ino, 0);
         inode->size = strlen(target);
@@ -240,7 +241,59 @@ int fs_symlink(struct fs_session *s, const struct fs_cred *cred, uint64_t parent
         return -ENAMETOOLONG;
     if (target[0] == 0)
         return -ENOENT;
-    return make(s, &(struct fs_cred){cred->uid, cred->gid, 0}, parent, name, S_IFLNK | 0777, 0, target, ret_attr);
+    return make(s, cred, parent, name, S_IFLNK | 0777, 0, target, ret_attr);
+}
+
+/* ---- files without a name ------------------------------------------------------------------------------ */
+
+static int tmpfile_in_txn(struct fs_session *s, const struct fs_cred *cred, uint64_t parent, struct inode *inode)
+{
+    struct inode *dir;
+    int rc = txn_inode(s, parent, &dir);
+
+    if (rc < 0)
+        return rc;
+    if (!S_ISDIR(dir->mode))
+        return -ENOTDIR;
+    if (dir->nlink == 0)
+        return -ENOENT;
+    rc = init_inode(s, cred, dir, inode->mode, inode);
+    if (rc < 0)
+        return rc;
+    inode->flags |= INODE_LINKABLE;
+    struct inode *added = txn_new_inode(s, inode);
+    rc = txn_orphan(s, added);
+    *inode = *added;
+    return rc;
+}
+
+int fs_tmpfile(struct fs_session *s, const struct fs_cred *cred, uint64_t parent, mode_t mode,
+               struct fs_attr *ret_attr)
+{
+    struct inode inode = {.mode = S_IFREG | (mode & 07777)};
+    struct lockset locks;
+    uint64_t none;
+
+    if (!is_live(parent))
+        return -EROFS;
+    int rc = alloc_ino(s->fs, &inode.ino);
+    if (rc == 0)
+        rc = ref_get(s->fs, inode.ino);
+    if (rc < 0)
+        return rc;
+    lock_write(s->fs, &locks, (uint64_t[]){parent, inode.ino}, 2);
+    txn_begin(s);
+    rc = tmpfile_in_txn(s, cred, parent, &inode);
+    if (rc < 0)
+        txn_abandon(s);
+    else
+        rc = txn_apply(s, 0);
+    unlock_write(&locks);
+    if (rc < 0)
+        (void)ref_put(s->fs, inode.ino, 1, &none);
+    else
+        inode_attr(&inode, ret_attr);
+    return rc;
 }
 
 /* ---- link ------------------------------------------------------------------------------------------- */
@@ -256,8 +309,11 @@ static int link_in_txn(struct fs_session *s, uint64_t ino, uint64_t parent, cons
         return rc;
     if (S_ISDIR((*ret_inode)->mode))
         return -EPERM;
-    if ((*ret_inode)->nlink == 0)
+    if ((*ret_inode)->nlink == 0 && !((*ret_inode)->flags & INODE_LINKABLE))
         return -ENOENT;
+    if ((*ret_inode)->nlink == 0 && (rc = txn_adopt(s, *ret_inode)) < 0)
+        return rc;
+    (*ret_inode)->flags &= ~(uint32_t)INODE_LINKABLE;
     if ((*ret_inode)->nlink >= FS_LINK_MAX)
         return -EMLINK;
     (*ret_inode)->nlink++;

@@ -22,6 +22,8 @@
 #define TXN_PAGES 6u
 #define TXN_ENTRIES 4u
 
+#define FS_CAPABILITY "security.capability"
+
 #define SNAPSHOT_SHIFT 48
 #define SNAPSHOT_SLOTS 0xfffeu /* slots 1 to this; 0xffff is `.snapshots` itself */
 
@@ -56,6 +58,7 @@ struct fs {
     uint64_t first_orphan;            /* no orphan record has a lower number */
     _Atomic int64_t orphans; /* orphan records there are; relaxed: exact once the sessions are closed */
     _Atomic uint64_t inodes; /* in use; relaxed: a statistic */
+    _Atomic int64_t space_left; /* until the size is looked at again; relaxed: about */
     _Atomic unsigned sessions; /* opened so far; relaxed: spreads the counters */
 
     pthread_mutex_t reap_lock; /* guards the list */
@@ -92,7 +95,16 @@ struct txn {
     bool gap_changed;
     struct dead dead[2]; /* orphans made; orphan 0: none */
     unsigned dead_count;
+    uint64_t adopted;     /* an inode that is no orphan any more; 0: none */
+    uint64_t data_bytes;  /* written, about */
     int64_t inodes_added;
+};
+
+/* For calls on extended attributes; allocated by the first of a session. */
+struct xattr_space {
+    uint32_t len; /* of the table */
+    uint8_t table[XATTR_TABLE_MAX];
+    uint8_t acl[2][FS_XATTR_VALUE_MAX]; /* what a new inode inherits: access, default */
 };
 
 struct fs_session {
@@ -105,6 +117,7 @@ struct fs_session {
     struct store_patch patches[READS_AT_ONCE + 1];
     uint8_t listing[LISTING_BYTES_MAX];
     uint8_t inode_bytes[FS_LISTING_NAMES][INODE_BYTES];
+    struct xattr_space *xattrs; /* NULL until needed */
 };
 
 /* Where to read: the live tree, or a snapshot. */
@@ -156,8 +169,10 @@ int txn_remove_name(struct fs_session *s, struct inode *dir, const char *name, c
  * the name once, as the one or the other. */
 int txn_replace_name(struct fs_session *s, struct inode *dir, const char *name, const struct entry *entry,
                      uint64_t ino, uint32_t type);
-/* The inode lost its last name. */
+/* The inode lost its last name, or never had one. */
 int txn_orphan(struct fs_session *s, struct inode *inode);
+/* And it gets one again. */
+int txn_adopt(struct fs_session *s, struct inode *inode);
 int txn_apply(struct fs_session *s, unsigned flags);
 void txn_abandon(struct fs_session *s);
 
@@ -171,12 +186,50 @@ int count_in_unit(struct fs_session *s, const int64_t *more);
 void count_applied(struct fs *fs, int64_t more);
 int count_load(struct fs_session *s);
 
+/* space.c: keeps the log below fs_options.size_bytes. */
+/* Before `bytes` are written. -ENOSPC. */
+int space_take(struct fs *fs, uint64_t bytes);
+uint64_t space_used(const struct store_stats *stats);
+
 /* data.c */
+uint64_t chunk_blocks(uint32_t len);
+uint64_t smaller(uint64_t a, uint64_t b);
+/* How long the chunk is now. */
+int chunk_len(struct fs_session *s, const struct inode *inode, uint64_t chunk, uint32_t *ret_len);
+/* From here on `blocks` counts. */
+void make_sparse(struct inode *inode);
 /* Removes all chunks of an inode without a name, some per unit. */
 int data_remove(struct fs_session *s, const struct inode *inode);
 int data_truncate(struct fs_session *s, uint64_t ino, uint64_t size, const struct fs_attr *attr, unsigned set);
-bool inode_kill_priv(struct inode *inode);
-void inode_set(struct inode *inode, const struct fs_attr *attr, unsigned set, const struct timespec *now);
+
+/* attr.c: what fs_setattr() does to an inode of the open unit; once per unit. */
+int attr_set(struct fs_session *s, struct inode *inode, const struct fs_attr *attr, unsigned set);
+/* What a change of the contents takes away: as FS_KILL_* in `kill` say, and always security.capability. */
+int attr_kill(struct fs_session *s, struct inode *inode, unsigned kill);
+
+/* xattr.c: the attributes of an inode of the open unit. Load, change, store: each once per unit; between load
+ * and store the table is s->xattrs. */
+int xattrs_load(struct fs_session *s, const struct view *view, const struct inode *inode);
+/* The value; *ret_len is its length, of which at most `room` bytes are copied. -ENODATA. */
+int xattrs_get(struct fs_session *s, const struct view *view, const char *name, void *buf, uint32_t room,
+               uint32_t *ret_len);
+/* `value` must keep until the unit was applied. -ENOSPC. */
+int xattrs_put(struct fs_session *s, struct inode *inode, const char *name, const void *value, uint32_t len);
+/* -ENODATA. */
+int xattrs_drop(struct fs_session *s, struct inode *inode, const char *name);
+int xattrs_store(struct fs_session *s, struct inode *inode);
+/* Removes the values outside of the table, for an inode that is about to go. Several units. */
+int xattrs_remove(struct fs_session *s, const struct inode *inode);
+
+/* acl.c: on values in the kernel's format */
+/* 0, 1 for an ACL without entries, or -EINVAL. */
+int acl_check(const uint8_t *acl, uint32_t len);
+/* Mode bits that the ACL stands for; true if they are all that it says. */
+bool acl_mode(const uint8_t *acl, uint32_t len, uint32_t *mode);
+/* Makes the ACL say what the mode says. */
+void acl_chmod(uint8_t *acl, uint32_t len, uint32_t mode);
+/* Mode and ACLs of an inode that is made in `dir`: from its default ACL, or the umask. In a unit. */
+int acl_inherit(struct fs_session *s, const struct inode *dir, mode_t umask, struct inode *inode);
 
 /* reap.c */
 int reap_open(struct fs *fs, struct fs_session *s);

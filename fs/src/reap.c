@@ -12,15 +12,18 @@
 #include <errno.h>
 #include <stdlib.h>
 
-static int remove_inode(struct fs_session *s, const struct dead *dead)
+static int remove_inode(struct fs_session *s, const struct dead *dead, bool xattrs)
 {
     static const int64_t one_less = -1;
     struct fs_key inode_key = key_inode(dead->ino), orphan_key = key_orphan(dead->orphan);
+    struct fs_key xattrs_key = key_xattrs(dead->ino);
 
     store_unit_begin(s->store);
     int rc = store_unit_delete(s->store, inode_key.bytes, inode_key.len);
     if (rc == 0)
         rc = store_unit_delete(s->store, orphan_key.bytes, orphan_key.len);
+    if (rc == 0 && xattrs)
+        rc = store_unit_delete(s->store, xattrs_key.bytes, xattrs_key.len);
     if (rc == 0)
         rc = count_in_unit(s, &one_less);
     if (rc < 0) {
@@ -39,14 +42,16 @@ static int remove_inode(struct fs_session *s, const struct dead *dead)
 static void reap(struct fs_session *s, const struct dead *dead)
 {
     struct lockset locks;
-    struct inode inode;
+    struct inode inode = {0};
 
     lock_write(s->fs, &locks, &dead->ino, 1);
     int rc = get_inode(s, &(struct view){.ino = dead->ino}, &inode);
     if (rc == 0 && inode.nlink == 0)
         rc = data_remove(s, &inode);
+    if (rc == 0 && inode.nlink == 0 && (inode.flags & INODE_XATTRS))
+        rc = xattrs_remove(s, &inode);
     if ((rc == 0 && inode.nlink == 0) || rc == -ESTALE)
-        rc = remove_inode(s, dead);
+        rc = remove_inode(s, dead, inode.flags & INODE_XATTRS);
     unlock_write(&locks);
 }
 

@@ -12,6 +12,7 @@ struct move {
     uint64_t from_dir, to_dir;
     const char *from_name, *to_name;
     unsigned flags;
+    struct inode whiteout; /* what takes the old name, with RENAME_WHITEOUT */
     struct entry from, to; /* to.ino 0: the new name is not there */
 };
 
@@ -121,6 +122,18 @@ static int replace(struct fs_session *s, struct inode *dir, struct inode *there)
     return txn_orphan(s, there);
 }
 
+/* What becomes of the old name. */
+static int leave_name(struct fs_session *s, const struct move *m, struct inode *from, const struct inode *there)
+{
+    if (m->flags & RENAME_EXCHANGE)
+        return txn_replace_name(s, from, m->from_name, &m->from, there->ino, there->mode);
+    if (!(m->flags & RENAME_WHITEOUT))
+        return txn_remove_name(s, from, m->from_name, &m->from);
+    struct inode *whiteout = txn_new_inode(s, &m->whiteout);
+    whiteout->atime = whiteout->mtime = whiteout->ctime = whiteout->btime = s->txn.now;
+    return txn_replace_name(s, from, m->from_name, &m->from, whiteout->ino, whiteout->mode);
+}
+
 static int move_in_txn(struct fs_session *s, const struct move *m)
 {
     struct inode *from, *to, *moved, *there = NULL;
@@ -137,10 +150,7 @@ static int move_in_txn(struct fs_session *s, const struct move *m)
         return -ENOENT;
     if (there && (rc = check_target(m, moved, there)) < 0)
         return rc;
-    if (S_ISDIR(moved->mode) && from != to && !(there && S_ISDIR(there->mode)) && to->nlink >= FS_LINK_MAX)
-        return -EMLINK;
-    rc = exchange ? txn_replace_name(s, from, m->from_name, &m->from, there->ino, there->mode)
-                  : txn_remove_name(s, from, m->from_name, &m->from);
+    rc = leave_name(s, m, from, there);
     if (rc == 0)
         rc = there ? txn_replace_name(s, to, m->to_name, &m->to, moved->ino, moved->mode)
                    : txn_add_name(s, to, m->to_name, moved->ino, moved->mode);
@@ -179,8 +189,8 @@ static int rename_locked(struct fs_session *s, struct move *m)
     return rc;
 }
 
-int fs_rename(struct fs_session *s, uint64_t parent, const char *name, uint64_t new_parent, const char *new_name,
-              unsigned flags)
+int fs_rename(struct fs_session *s, const struct fs_cred *cred, uint64_t parent, const char *name, uint64_t new_parent,
+              const char *new_name, unsigned flags)
 {
     struct move m = {.from_dir = parent, .to_dir = new_parent, .from_name = name, .to_name = new_name, .flags = flags};
     int rc = check_name(name);
@@ -189,7 +199,8 @@ int fs_rename(struct fs_session *s, uint64_t parent, const char *name, uint64_t 
         rc = check_name(new_name);
     if (rc < 0)
         return rc;
-    if (flags != 0 && flags != RENAME_NOREPLACE && flags != RENAME_EXCHANGE)
+    if ((flags & ~(unsigned)(RENAME_NOREPLACE | RENAME_EXCHANGE | RENAME_WHITEOUT)) ||
+        ((flags & RENAME_EXCHANGE) && flags != RENAME_EXCHANGE))
         return -EINVAL;
     if (!is_live(parent) || !is_live(new_parent))
         return is_live(parent) || is_live(new_parent) ? -EXDEV : -EROFS;
@@ -197,6 +208,12 @@ int fs_rename(struct fs_session *s, uint64_t parent, const char *name, uint64_t 
         return -EPERM;
     if (new_parent == FS_INO_ROOT && strcmp(new_name, FS_SNAPSHOTS_NAME) == 0)
         return -EEXIST;
+    if (flags & RENAME_WHITEOUT) {
+        m.whiteout = (struct inode){.mode = S_IFCHR, .nlink = 1, .uid = cred->uid, .gid = cred->gid};
+        rc = alloc_ino(s->fs, &m.whiteout.ino);
+        if (rc < 0)
+            return rc;
+    }
     if (parent != new_parent)
         pthread_mutex_lock(&s->fs->rename_lock);
     rc = rename_locked(s, &m);

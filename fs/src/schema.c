@@ -72,14 +72,19 @@ struct fs_key key_inode(uint64_t ino)
     return key_of('I', ino);
 }
 
-struct fs_key key_entry(uint64_t parent, const char *name, size_t name_len)
+static struct fs_key key_of_name(char kind, uint64_t ino, const char *name, size_t name_len)
 {
-    struct fs_key key = key_of('D', parent);
+    struct fs_key key = key_of(kind, ino);
 
     assert(name_len <= FS_NAME_MAX);
     memcpy(key.bytes + 9, name, name_len);
     key.len = 9 + (uint32_t)name_len;
     return key;
+}
+
+struct fs_key key_entry(uint64_t parent, const char *name, size_t name_len)
+{
+    return key_of_name('D', parent, name, name_len);
 }
 
 struct fs_key key_listing(uint64_t parent, uint64_t page)
@@ -100,6 +105,16 @@ struct fs_key key_gap_end(uint64_t parent, uint64_t end)
 struct fs_key key_chunk(uint64_t ino, uint64_t chunk)
 {
     return key_of_two('C', ino, chunk);
+}
+
+struct fs_key key_xattrs(uint64_t ino)
+{
+    return key_of('X', ino);
+}
+
+struct fs_key key_xattr(uint64_t ino, const char *name, size_t name_len)
+{
+    return key_of_name('Y', ino, name, name_len);
 }
 
 struct fs_key key_orphan(uint64_t number)
@@ -206,7 +221,8 @@ int inode_decode(const uint8_t *bytes, uint32_t len, uint64_t ino, struct inode 
     if (get_time(bytes + 96, &i.atime) < 0 || get_time(bytes + 108, &i.mtime) < 0 ||
         get_time(bytes + 120, &i.ctime) < 0 || get_time(bytes + 132, &i.btime) < 0 ||
         i.size > (uint64_t)FS_SIZE_MAX || i.first_seq > i.next_seq ||
-        i.data_end > (i.size + FS_CHUNK_BYTES - 1) / FS_CHUNK_BYTES || (i.mode & S_IFMT) == 0)
+        i.data_end > (i.size + FS_CHUNK_BYTES - 1) / FS_CHUNK_BYTES || (i.mode & S_IFMT) == 0 ||
+        (i.flags & ~(uint32_t)INODE_FLAGS))
         return -EIO;
     *ret_inode = i;
     return 0;
@@ -289,6 +305,45 @@ void listing_set(uint8_t *bytes, uint32_t at, const struct entry *entry)
 {
     put64(bytes + at + 8, entry->ino);
     put32(bytes + at + 16, entry->type);
+}
+
+/* ---- extended attributes ----------------------------------------------------------------------------- */
+
+#define XATTR_APART (UINT32_C(1) << 31)
+
+int xattr_next(const uint8_t *bytes, uint32_t len, uint32_t at, struct xattr *ret_xattr)
+{
+    if (at > len || len - at < XATTR_HEADER_BYTES)
+        return -EIO;
+    uint32_t name_len = bytes[at], value_len = get32(bytes + at + 1);
+    bool apart = value_len & XATTR_APART;
+    const uint8_t *name = bytes + at + XATTR_HEADER_BYTES;
+    uint64_t next = (uint64_t)at + XATTR_HEADER_BYTES + name_len;
+    value_len &= ~XATTR_APART;
+    if (!apart)
+        next += value_len;
+    if (name_len == 0 || value_len > FS_XATTR_VALUE_MAX || next > len || memchr(name, 0, name_len))
+        return -EIO;
+    *ret_xattr = (struct xattr){.name = (const char *)name,
+                                .name_len = name_len,
+                                .value = apart ? NULL : name + name_len,
+                                .value_len = value_len};
+    return (int)next;
+}
+
+uint32_t xattr_append(uint8_t *bytes, uint32_t len, const struct xattr *xattr)
+{
+    uint8_t *at = bytes + len;
+
+    assert(xattr->name_len > 0 && xattr->name_len <= FS_NAME_MAX);
+    at[0] = (uint8_t)xattr->name_len;
+    put32(at + 1, xattr->value_len | (xattr->value ? 0 : XATTR_APART));
+    memcpy(at + XATTR_HEADER_BYTES, xattr->name, xattr->name_len);
+    len += XATTR_HEADER_BYTES + (uint32_t)xattr->name_len;
+    if (!xattr->value)
+        return len;
+    memcpy(bytes + len, xattr->value, xattr->value_len);
+    return len + xattr->value_len;
 }
 
 void gap_encode(uint64_t page, uint8_t *bytes)

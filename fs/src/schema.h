@@ -11,6 +11,8 @@
  *   'G' parent page          gap: the listings from `page` to the value are gone (with names before and after)
  *   'H' parent page          the gap that ends before `page` begins at the value
  *   'C' ino chunk            64 KiB of a file (less: the rest is zeros; absent: all is), or a symlink's target
+ *   'X' ino                  extended attributes: names, and values of up to FS_XATTR_INLINE bytes
+ *   'Y' ino name             the value of an attribute that is not in the table above
  *   'O' number               orphan: an inode without a name, to be removed
  *
  * Numbers are little-endian, 8 bytes unless said otherwise. Every decoder checks what it is given and
@@ -23,6 +25,7 @@
 
 #define FS_CHUNK_BYTES 65536u
 #define FS_LISTING_NAMES 8u
+#define FS_XATTR_INLINE 512u
 
 /* ---- keys ------------------------------------------------------------------------------------------ */
 
@@ -39,6 +42,8 @@ struct fs_key key_listing(uint64_t parent, uint64_t page);
 struct fs_key key_gap(uint64_t parent, uint64_t first);
 struct fs_key key_gap_end(uint64_t parent, uint64_t end);
 struct fs_key key_chunk(uint64_t ino, uint64_t chunk);
+struct fs_key key_xattrs(uint64_t ino);
+struct fs_key key_xattr(uint64_t ino, const char *name, size_t name_len);
 struct fs_key key_orphan(uint64_t number);
 
 /* ---- values ---------------------------------------------------------------------------------------- */
@@ -58,7 +63,15 @@ void super_encode(const struct fs_super *super, uint8_t *bytes);
 int super_decode(const uint8_t *bytes, uint32_t len, struct fs_super *ret_super);
 
 #define INODE_BYTES 176u
-enum { INODE_SPARSE = 1 }; /* may have holes: `blocks` counts; else it follows from the size */
+enum {
+    INODE_SPARSE = 1,       /* may have holes: `blocks` counts; else it follows from the size */
+    INODE_XATTRS = 2,       /* there is a table of extended attributes; */
+    INODE_ACCESS_ACL = 4,   /* and in it an access ACL, */
+    INODE_DEFAULT_ACL = 8,  /* a default ACL, */
+    INODE_CAPABILITY = 16,  /* security.capability */
+    INODE_LINKABLE = 32,    /* made without a name, and may get one */
+    INODE_FLAGS = 63
+};
 struct inode {
     uint64_t ino; /* from the key */
     uint32_t mode, nlink, uid, gid, flags;
@@ -97,6 +110,21 @@ uint32_t listing_append(uint8_t *bytes, uint32_t len, const struct entry *entry,
 
 /* Makes the entry at `at` lead elsewhere: inode and type of `entry`. */
 void listing_set(uint8_t *bytes, uint32_t at, const struct entry *entry);
+
+/* A table of extended attributes: for each 1 byte of name length, 4 of value length (the top bit: the value
+ * is a record of its own), the name, the value if it is here. */
+#define XATTR_HEADER_BYTES 5u
+#define XATTR_TABLE_MAX 65536u
+struct xattr {
+    const char *name;     /* inside the table, no NUL */
+    size_t name_len;
+    const uint8_t *value; /* inside the table; NULL: a record of its own */
+    uint32_t value_len;
+};
+/* Decodes the attribute at `at`; returns where the next begins, or -EIO. */
+int xattr_next(const uint8_t *bytes, uint32_t len, uint32_t at, struct xattr *ret_xattr);
+/* Appends; returns the new length. There is room for it. */
+uint32_t xattr_append(uint8_t *bytes, uint32_t len, const struct xattr *xattr);
 
 #define GAP_BYTES 8u
 void gap_encode(uint64_t page, uint8_t *bytes);

@@ -21,6 +21,8 @@ static struct fs_session *s;
 static bool background;           /* the store's threads and the reaper */
 /* Small, so that every operation meets every region of the log. */
 static uint64_t log_bytes = 256u << 10, segment_bytes = 1u << 20;
+static uint64_t size_bytes;       /* the limit; 0: none */
+static enum fs_atime atime;
 static _Atomic long clock_now = 1000;
 
 static const struct fs_cred cred = {.uid = 7, .gid = 8, .umask = 022};
@@ -37,6 +39,8 @@ static inline void fixture_open(void)
                                            .log_bytes = log_bytes,
                                            .segment_bytes = segment_bytes,
                                            .no_background = !background},
+                                 .size_bytes = size_bytes,
+                                 .atime = atime,
                                  .root_uid = 3,
                                  .root_gid = 4,
                                  .now = tick};

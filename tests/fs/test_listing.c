@@ -95,7 +95,7 @@ static void change(unsigned live)
     }
     switch (dice(6)) {
     case 0: /* onto another or a new name */
-        ck_assert_int_eq(fs_rename(s, the_dir, name_of(k), the_dir, name_of(to), 0), 0);
+        ck_assert_int_eq(fs_rename(s, &cred, the_dir, name_of(k), the_dir, name_of(to), 0), 0);
         if (k == to)
             return;
         if (!inos[to])
@@ -106,7 +106,7 @@ static void change(unsigned live)
     case 1:
         if (inos[to]) {
             uint64_t ino = inos[k];
-            ck_assert_int_eq(fs_rename(s, the_dir, name_of(k), the_dir, name_of(to), RENAME_EXCHANGE), 0);
+            ck_assert_int_eq(fs_rename(s, &cred, the_dir, name_of(k), the_dir, name_of(to), RENAME_EXCHANGE), 0);
             inos[k] = inos[to];
             inos[to] = ino;
         }

@@ -255,7 +255,7 @@ static void op_rename(void)
     int n1 = tree.node[d1].child[k1], n2 = tree.node[d2].child[k2];
     unsigned flags = dice(3) ? 0 : dice(2) ? RENAME_NOREPLACE : RENAME_EXCHANGE;
     int want = expected_rename(d1, n1, d2, n2, flags);
-    int rc = fs_rename(s, tree.node[d1].ino, name_of(k1), tree.node[d2].ino, name_of(k2), flags);
+    int rc = fs_rename(s, &cred, tree.node[d1].ino, name_of(k1), tree.node[d2].ino, name_of(k2), flags);
 
     ck_assert_int_eq(rc, want);
     if (rc < 0 || n1 == n2)

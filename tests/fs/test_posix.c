@@ -50,8 +50,10 @@ START_TEST(lookup_finds_names_and_says_why_not)
     ck_assert_int_eq(look(d, "g"), -ENOENT);
     ck_assert_int_eq(look(d, long_name), -ENAMETOOLONG);
     ck_assert_int_eq(look(d, max_name), -ENOENT);
-    ck_assert_int_eq(look(f, "x"), -ENOTDIR);
-    ck_assert_int_eq(look(f, "."), -ENOTDIR);
+    ck_assert_int_eq(look(f, "."), (int64_t)f);
+    ck_assert_int_eq(look(f, ".."), -ENOTDIR);
+    ck_assert_int_eq(look(f, "."), (int64_t)f);
+    ck_assert_int_eq(look(f, ".."), -ENOTDIR);
     ck_assert_int_lt(look(12345, "x"), 0);
 }
 END_TEST
@@ -67,8 +69,8 @@ START_TEST(names_that_cannot_be_are_refused_by_every_call)
         ck_assert_int_eq(fs_symlink(s, &cred, ROOT, bad[i], "t", &a), -EINVAL);
         ck_assert_int_eq(fs_link(s, f, ROOT, bad[i], &a), -EINVAL);
         ck_assert_int_eq(fs_unlink(s, ROOT, bad[i]), -EINVAL);
-        ck_assert_int_eq(fs_rename(s, ROOT, bad[i], ROOT, "x", 0), -EINVAL);
-        ck_assert_int_eq(fs_rename(s, ROOT, "f", ROOT, bad[i], 0), -EINVAL);
+        ck_assert_int_eq(fs_rename(s, &cred, ROOT, bad[i], ROOT, "x", 0), -EINVAL);
+        ck_assert_int_eq(fs_rename(s, &cred, ROOT, "f", ROOT, bad[i], 0), -EINVAL);
         int rc = fs_rmdir(s, ROOT, bad[i]);
         ck_assert_int_eq(rc, strcmp(bad[i], "..") == 0 ? -ENOTEMPTY : -EINVAL); /* as rmdir(2) has it */
     }
@@ -78,8 +80,8 @@ START_TEST(names_that_cannot_be_are_refused_by_every_call)
     ck_assert_int_eq(fs_link(s, f, ROOT, long_name, &a), -ENAMETOOLONG);
     ck_assert_int_eq(fs_unlink(s, ROOT, long_name), -ENAMETOOLONG);
     ck_assert_int_eq(fs_rmdir(s, ROOT, long_name), -ENAMETOOLONG);
-    ck_assert_int_eq(fs_rename(s, ROOT, long_name, ROOT, "x", 0), -ENAMETOOLONG);
-    ck_assert_int_eq(fs_rename(s, ROOT, "f", ROOT, long_name, 0), -ENAMETOOLONG);
+    ck_assert_int_eq(fs_rename(s, &cred, ROOT, long_name, ROOT, "x", 0), -ENAMETOOLONG);
+    ck_assert_int_eq(fs_rename(s, &cred, ROOT, "f", ROOT, long_name, 0), -ENAMETOOLONG);
     ck_assert_int_eq(files_in_use(), 2);
     ck_assert_int_gt(make_file(ROOT, max_name), 0);
     ck_assert_int_gt(make_file(ROOT, "\xff\x01 \n"), 0);
@@ -147,8 +149,8 @@ START_TEST(removing_below_what_is_no_directory_is_enotdir)
 
     ck_assert_int_eq(fs_unlink(s, f, "x"), -ENOTDIR);
     ck_assert_int_eq(fs_rmdir(s, f, "x"), -ENOTDIR);
-    ck_assert_int_eq(fs_rename(s, f, "x", ROOT, "y", 0), -ENOTDIR);
-    ck_assert_int_eq(fs_rename(s, ROOT, "f", f, "y", 0), -ENOTDIR);
+    ck_assert_int_eq(fs_rename(s, &cred, f, "x", ROOT, "y", 0), -ENOTDIR);
+    ck_assert_int_eq(fs_rename(s, &cred, ROOT, "f", f, "y", 0), -ENOTDIR);
 }
 END_TEST
 
@@ -196,11 +198,11 @@ START_TEST(making_and_removing_move_the_directorys_times)
     CHANGED();
     ck_assert(is_before(ctime, attr_of(f).ctime));
     ctime = attr_of(f).ctime;
-    ck_assert_int_eq(fs_rename(s, d, "f", d, "h", 0), 0);
+    ck_assert_int_eq(fs_rename(s, &cred, d, "f", d, "h", 0), 0);
     CHANGED();
     ck_assert(is_before(ctime, attr_of(f).ctime));
     ck_same_time(mtime, attr_of(f).mtime);
-    ck_assert_int_eq(fs_rename(s, d, "h", ROOT, "h", 0), 0);
+    ck_assert_int_eq(fs_rename(s, &cred, d, "h", ROOT, "h", 0), 0);
     CHANGED();
     ck_same_time(attr_of(ROOT).mtime, after.mtime);
     ck_assert_int_eq(fs_rmdir(s, d, "d"), 0);
@@ -340,7 +342,7 @@ START_TEST(a_removed_directory_that_is_referenced_takes_no_names)
     ck_assert_int_eq(fs_mknod(s, &cred, d, "x", S_IFREG, 0, &a), -ENOENT);
     ck_assert_int_eq(fs_mkdir(s, &cred, d, "x", 0755, &a), -ENOENT);
     make_file(ROOT, "f");
-    ck_assert_int_eq(fs_rename(s, ROOT, "f", d, "x", 0), -ENOENT);
+    ck_assert_int_eq(fs_rename(s, &cred, ROOT, "f", d, "x", 0), -ENOENT);
     ck_assert_int_eq(fs_link(s, (uint64_t)look(ROOT, "f"), d, "x", &a), -ENOENT);
     ck_assert_int_eq(look(d, "x"), -ENOENT);
     fs_forget(s, d, 1);
@@ -471,12 +473,12 @@ START_TEST(rename_moves_and_replaces)
 {
     uint64_t d = make_dir(ROOT, "d"), e = make_dir(ROOT, "e"), f = make_file(d, "f"), g = make_file(e, "g");
 
-    ck_assert_int_eq(fs_rename(s, d, "f", d, "f2", 0), 0);
+    ck_assert_int_eq(fs_rename(s, &cred, d, "f", d, "f2", 0), 0);
     ck_assert_int_eq(look(d, "f"), -ENOENT);
     ck_assert_int_eq(look(d, "f2"), (int64_t)f);
-    ck_assert_int_eq(fs_rename(s, d, "f2", e, "f3", 0), 0);
+    ck_assert_int_eq(fs_rename(s, &cred, d, "f2", e, "f3", 0), 0);
     ck_assert_int_eq(look(e, "f3"), (int64_t)f);
-    ck_assert_int_eq(fs_rename(s, e, "f3", e, "g", 0), 0);
+    ck_assert_int_eq(fs_rename(s, &cred, e, "f3", e, "g", 0), 0);
     ck_assert_int_eq(look(e, "g"), (int64_t)f);
     ck_assert_int_eq(look(e, "f3"), -ENOENT);
     ck_assert_int_eq(fs_getattr(s, g, &a), -ESTALE);
@@ -485,7 +487,7 @@ START_TEST(rename_moves_and_replaces)
     /* a replaced file with another name keeps that */
     uint64_t h = make_file(d, "h");
     ck_assert_int_eq(fs_link(s, h, d, "h2", &a), 0);
-    ck_assert_int_eq(fs_rename(s, e, "g", d, "h", 0), 0);
+    ck_assert_int_eq(fs_rename(s, &cred, e, "g", d, "h", 0), 0);
     ck_assert_uint_eq(attr_of(h).nlink, 1);
     ck_assert_int_eq(look(d, "h2"), (int64_t)h);
     ck_assert_int_eq(fs_rmdir(s, ROOT, "e"), 0);
@@ -497,20 +499,20 @@ START_TEST(rename_says_why_not)
     uint64_t d = make_dir(ROOT, "d"), f = make_file(ROOT, "f"), e = make_dir(d, "e");
 
     make_dir(ROOT, "empty");
-    ck_assert_int_eq(fs_rename(s, ROOT, "x", ROOT, "y", 0), -ENOENT);
-    ck_assert_int_eq(fs_rename(s, ROOT, "f", ROOT, "d", 0), -EISDIR);
-    ck_assert_int_eq(fs_rename(s, ROOT, "d", ROOT, "f", 0), -ENOTDIR);
-    ck_assert_int_eq(fs_rename(s, ROOT, "empty", ROOT, "d", 0), -ENOTEMPTY);
-    ck_assert_int_eq(fs_rename(s, ROOT, "d", d, "x", 0), -EINVAL);
-    ck_assert_int_eq(fs_rename(s, ROOT, "d", e, "x", 0), -EINVAL);
-    ck_assert_int_eq(fs_rename(s, d, "e", ROOT, "d", 0), -ENOTEMPTY);
-    ck_assert_int_eq(fs_rename(s, ROOT, "f", ROOT, "d", RENAME_NOREPLACE), -EEXIST);
-    ck_assert_int_eq(fs_rename(s, ROOT, "f", ROOT, "f", RENAME_NOREPLACE), -EEXIST);
-    ck_assert_int_eq(fs_rename(s, ROOT, "f", ROOT, "y", RENAME_EXCHANGE), -ENOENT);
-    ck_assert_int_eq(fs_rename(s, ROOT, "d", d, "e", RENAME_EXCHANGE), -EINVAL);
-    ck_assert_int_eq(fs_rename(s, d, "e", ROOT, "d", RENAME_EXCHANGE), -EINVAL);
-    ck_assert_int_eq(fs_rename(s, ROOT, "f", ROOT, "y", RENAME_NOREPLACE | RENAME_EXCHANGE), -EINVAL);
-    ck_assert_int_eq(fs_rename(s, ROOT, "f", ROOT, "y", 1u << 2), -EINVAL); /* whiteout */
+    ck_assert_int_eq(fs_rename(s, &cred, ROOT, "x", ROOT, "y", 0), -ENOENT);
+    ck_assert_int_eq(fs_rename(s, &cred, ROOT, "f", ROOT, "d", 0), -EISDIR);
+    ck_assert_int_eq(fs_rename(s, &cred, ROOT, "d", ROOT, "f", 0), -ENOTDIR);
+    ck_assert_int_eq(fs_rename(s, &cred, ROOT, "empty", ROOT, "d", 0), -ENOTEMPTY);
+    ck_assert_int_eq(fs_rename(s, &cred, ROOT, "d", d, "x", 0), -EINVAL);
+    ck_assert_int_eq(fs_rename(s, &cred, ROOT, "d", e, "x", 0), -EINVAL);
+    ck_assert_int_eq(fs_rename(s, &cred, d, "e", ROOT, "d", 0), -ENOTEMPTY);
+    ck_assert_int_eq(fs_rename(s, &cred, ROOT, "f", ROOT, "d", RENAME_NOREPLACE), -EEXIST);
+    ck_assert_int_eq(fs_rename(s, &cred, ROOT, "f", ROOT, "f", RENAME_NOREPLACE), -EEXIST);
+    ck_assert_int_eq(fs_rename(s, &cred, ROOT, "f", ROOT, "y", RENAME_EXCHANGE), -ENOENT);
+    ck_assert_int_eq(fs_rename(s, &cred, ROOT, "d", d, "e", RENAME_EXCHANGE), -EINVAL);
+    ck_assert_int_eq(fs_rename(s, &cred, d, "e", ROOT, "d", RENAME_EXCHANGE), -EINVAL);
+    ck_assert_int_eq(fs_rename(s, &cred, ROOT, "f", ROOT, "y", RENAME_NOREPLACE | RENAME_EXCHANGE), -EINVAL);
+    ck_assert_int_eq(fs_rename(s, &cred, ROOT, "f", ROOT, "y", 1u << 3), -EINVAL); /* whiteout */
     ck_assert_int_eq(look(ROOT, "f"), (int64_t)f);
     ck_assert_int_eq(look(d, "e"), (int64_t)e);
     ck_assert_uint_eq(attr_of(ROOT).nlink, 4);
@@ -524,9 +526,9 @@ START_TEST(rename_between_two_names_of_one_inode_does_nothing)
 
     ck_assert_int_eq(fs_link(s, f, ROOT, "g", &a), 0);
     struct timespec before = attr_of(ROOT).mtime;
-    ck_assert_int_eq(fs_rename(s, ROOT, "f", ROOT, "g", 0), 0);
-    ck_assert_int_eq(fs_rename(s, ROOT, "f", ROOT, "f", 0), 0);
-    ck_assert_int_eq(fs_rename(s, ROOT, "f", ROOT, "g", RENAME_EXCHANGE), 0);
+    ck_assert_int_eq(fs_rename(s, &cred, ROOT, "f", ROOT, "g", 0), 0);
+    ck_assert_int_eq(fs_rename(s, &cred, ROOT, "f", ROOT, "f", 0), 0);
+    ck_assert_int_eq(fs_rename(s, &cred, ROOT, "f", ROOT, "g", RENAME_EXCHANGE), 0);
     ck_assert_int_eq(look(ROOT, "f"), (int64_t)f);
     ck_assert_int_eq(look(ROOT, "g"), (int64_t)f);
     ck_same_time(before, attr_of(ROOT).mtime);
@@ -538,34 +540,34 @@ START_TEST(moving_a_directory_moves_the_links_of_its_parents)
     uint64_t d = make_dir(ROOT, "d"), e = make_dir(ROOT, "e"), x = make_dir(d, "x");
 
     make_file(x, "f");
-    ck_assert_int_eq(fs_rename(s, d, "x", e, "y", 0), 0);
+    ck_assert_int_eq(fs_rename(s, &cred, d, "x", e, "y", 0), 0);
     ck_assert_uint_eq(attr_of(d).nlink, 2);
     ck_assert_uint_eq(attr_of(e).nlink, 3);
     ck_assert_int_eq(look(x, ".."), (int64_t)e);
     /* onto an empty directory */
     uint64_t z = make_dir(d, "z");
-    ck_assert_int_eq(fs_rename(s, e, "y", d, "z", 0), 0);
+    ck_assert_int_eq(fs_rename(s, &cred, e, "y", d, "z", 0), 0);
     ck_assert_uint_eq(attr_of(d).nlink, 3);
     ck_assert_uint_eq(attr_of(e).nlink, 2);
     ck_assert_int_eq(look(x, ".."), (int64_t)d);
     ck_assert_int_eq(fs_getattr(s, z, &a), -ESTALE);
     /* for a file, and back */
     make_file(e, "f");
-    ck_assert_int_eq(fs_rename(s, e, "f", d, "z", RENAME_EXCHANGE), 0);
+    ck_assert_int_eq(fs_rename(s, &cred, e, "f", d, "z", RENAME_EXCHANGE), 0);
     ck_assert_uint_eq(attr_of(d).nlink, 2);
     ck_assert_uint_eq(attr_of(e).nlink, 3);
     ck_assert_int_eq(look(e, "f"), (int64_t)x);
     ck_assert_int_eq(look(x, ".."), (int64_t)e);
     ck_assert_uint_eq(attr_of((uint64_t)look(d, "z")).mode & S_IFMT, S_IFREG);
     /* within one directory, both ways */
-    ck_assert_int_eq(fs_rename(s, e, "f", e, "q", 0), 0);
+    ck_assert_int_eq(fs_rename(s, &cred, e, "f", e, "q", 0), 0);
     ck_assert_uint_eq(attr_of(e).nlink, 3);
     make_dir(e, "r");
-    ck_assert_int_eq(fs_rename(s, e, "q", e, "r", RENAME_EXCHANGE), 0);
+    ck_assert_int_eq(fs_rename(s, &cred, e, "q", e, "r", RENAME_EXCHANGE), 0);
     ck_assert_uint_eq(attr_of(e).nlink, 4);
     ck_assert_int_eq(look(e, "r"), (int64_t)x);
-    ck_assert_int_eq(fs_rename(s, e, "q", e, "r", 0), -ENOTEMPTY);
-    ck_assert_int_eq(fs_rename(s, e, "r", e, "q", 0), 0);
+    ck_assert_int_eq(fs_rename(s, &cred, e, "q", e, "r", 0), -ENOTEMPTY);
+    ck_assert_int_eq(fs_rename(s, &cred, e, "r", e, "q", 0), 0);
     ck_assert_uint_eq(attr_of(e).nlink, 3);
     ck_assert_uint_eq(files_in_use(), 6);
 }
@@ -788,8 +790,8 @@ START_TEST(the_snapshots_directory_is_there_and_cannot_be_changed)
     ck_assert_int_eq(fs_link(s, f, ROOT, ".snapshots", &a), -EEXIST);
     ck_assert_int_eq(fs_rmdir(s, ROOT, ".snapshots"), -EPERM);
     ck_assert_int_eq(fs_unlink(s, ROOT, ".snapshots"), -EISDIR);
-    ck_assert_int_eq(fs_rename(s, ROOT, ".snapshots", ROOT, "x", 0), -EPERM);
-    ck_assert_int_eq(fs_rename(s, ROOT, "f", ROOT, ".snapshots", 0), -EEXIST);
+    ck_assert_int_eq(fs_rename(s, &cred, ROOT, ".snapshots", ROOT, "x", 0), -EPERM);
+    ck_assert_int_eq(fs_rename(s, &cred, ROOT, "f", ROOT, ".snapshots", 0), -EEXIST);
     ck_assert_int_eq(look(FS_INO_SNAPSHOTS, ".."), ROOT);
     ck_assert_int_eq(look(FS_INO_SNAPSHOTS, "none"), -ENOENT);
 }
@@ -824,9 +826,9 @@ START_TEST(inside_a_snapshot_everything_is_as_it_was_and_read_only)
     ck_assert_int_eq(fs_link(s, sf, ROOT, "x", &a), -EXDEV);
     ck_assert_int_eq(fs_unlink(s, sd, "f"), -EROFS);
     ck_assert_int_eq(fs_rmdir(s, root, "d"), -EROFS);
-    ck_assert_int_eq(fs_rename(s, sd, "f", sd, "g", 0), -EROFS);
-    ck_assert_int_eq(fs_rename(s, sd, "f", ROOT, "g", 0), -EXDEV);
-    ck_assert_int_eq(fs_rename(s, d, "f", sd, "g", 0), -EXDEV);
+    ck_assert_int_eq(fs_rename(s, &cred, sd, "f", sd, "g", 0), -EROFS);
+    ck_assert_int_eq(fs_rename(s, &cred, sd, "f", ROOT, "g", 0), -EXDEV);
+    ck_assert_int_eq(fs_rename(s, &cred, d, "f", sd, "g", 0), -EXDEV);
     ck_assert_int_eq(fs_write(s, sf, &byte, 1, 0, 0), -EROFS);
     ck_assert_int_eq(fs_setattr(s, sf, &(struct fs_attr){0}, FS_SET_MODE, NULL), -EROFS);
 
@@ -871,7 +873,7 @@ START_TEST(a_store_opened_read_only_gives_erofs)
     ck_assert_int_eq(fs_link(s, f, ROOT, "x", &a), -EROFS);
     ck_assert_int_eq(fs_unlink(s, ROOT, "f"), -EROFS);
     ck_assert_int_eq(fs_rmdir(s, ROOT, "d"), -EROFS);
-    ck_assert_int_eq(fs_rename(s, ROOT, "f", ROOT, "g", 0), -EROFS);
+    ck_assert_int_eq(fs_rename(s, &cred, ROOT, "f", ROOT, "g", 0), -EROFS);
     ck_assert_int_eq(fs_write(s, f, "x", 1, 0, 0), -EROFS);
     ck_assert_int_eq(fs_setattr(s, f, &(struct fs_attr){0}, FS_SET_MODE, NULL), -EROFS);
     ck_assert_int_eq(fs_setattr(s, f, &(struct fs_attr){0}, FS_SET_SIZE, NULL), -EROFS);

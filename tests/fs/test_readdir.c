@@ -221,7 +221,7 @@ static void replace_a_later_one(struct walk *walk)
     (void)walk;
     ck_assert_int_eq(fs_mknod(other, &cred, the_dir, "tmp", S_IFREG, 0, &a), 0);
     fs_forget(other, a.ino, 1);
-    ck_assert_int_eq(fs_rename(other, the_dir, "tmp", the_dir, "k50", 0), 0);
+    ck_assert_int_eq(fs_rename(other, &cred, the_dir, "tmp", the_dir, "k50", 0), 0);
 }
 
 START_TEST(a_name_that_is_replaced_meanwhile_is_not_missed)
@@ -294,7 +294,7 @@ static void *churn(void *arg)
         fs_forget(mine, attr.ino, 1);
         if (i % 3 == 0) {
             sprintf(to, "r%u", churner->number);
-            ck_assert_int_eq(fs_rename(mine, the_dir, name, the_dir, to, 0), 0);
+            ck_assert_int_eq(fs_rename(mine, &cred, the_dir, name, the_dir, to, 0), 0);
         } else if (++held > 40) {
             for (unsigned j = i; held > 0; j--) {
                 if (j % 3 == 0)

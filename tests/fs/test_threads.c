@@ -242,7 +242,7 @@ static int name_call(struct worker *w)
     case 7:
         return fs_rmdir(mine, dir, some_name(w));
     default:
-        return fs_rename(mine, dir, some_name(w), to, some_name(w), flags[dice(w, 5)]);
+        return fs_rename(mine, &cred, dir, some_name(w), to, some_name(w), flags[dice(w, 5)]);
     }
     if (rc == 0)
         fs_forget(mine, attr.ino, 1);
@@ -339,7 +339,7 @@ static void *work_on_directories(void *arg)
         } else if (dice(w, 3) == 0) {
             rc = fs_rmdir(w->session, held[0], some_name(w));
         } else {
-            rc = fs_rename(w->session, held[0], some_name(w), held[1], some_name(w),
+            rc = fs_rename(w->session, &cred, held[0], some_name(w), held[1], some_name(w),
                            dice(w, 3) ? 0 : RENAME_EXCHANGE);
         }
         ck_assert_msg(allowed(rc), "a call on directories gave %d", rc);

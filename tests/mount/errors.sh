@@ -46,8 +46,8 @@ for f in "$damaged"/superblock.*; do
     printf 'damage damage damage' | dd of="$f" bs=1 seek=40 conv=notrunc status=none
 done
 expect 1 "$damaged" "damaged\|format" "$F" "$damaged" "$mnt"
-printf '\002' | dd of="$damaged/superblock.1" bs=1 seek=8 conv=notrunc status=none
-expect 1 "$damaged" "format 2" "$F" "$damaged" "$mnt"
+printf '\003' | dd of="$damaged/superblock.1" bs=1 seek=8 conv=notrunc status=none
+expect 1 "$damaged" "format 3" "$F" "$damaged" "$mnt"
 for f in "$damaged"/superblock.*; do : >"$f"; done
 expect 1 "$damaged" "" "$F" "$damaged" "$mnt"
 rm -rf "$damaged"

@@ -33,14 +33,19 @@ daemon_of() {
     done
 }
 
-# kill -9 of the daemon, and its dead mount cleared. Returns when its locks are gone.
+# Returns when the killed process $1 is gone, and its locks.
+wait_gone() {
+    while [ "$(sed -n 's/^State:[[:space:]]*\(.\).*/\1/p' "/proc/$1/status" 2>/dev/null || true)" != "" ] &&
+        ! grep -q '^State:[[:space:]]*Z' "/proc/$1/status" 2>/dev/null; do sleep 0.02; done
+}
+
+# kill -9 of the daemon, and its dead mount cleared.
 kill_daemon() {
     local pid
     pid=$(daemon_of "$1")
     [ -n "$pid" ] || fail "no daemon for $1"
     kill -9 "$pid"
-    while [ "$(sed -n 's/^State:[[:space:]]*\(.\).*/\1/p' "/proc/$pid/status" 2>/dev/null || true)" != "" ] &&
-        ! grep -q '^State:[[:space:]]*Z' "/proc/$pid/status" 2>/dev/null; do sleep 0.02; done
+    wait_gone "$pid"
     "$FASTERFS" umount "$2"
 }
 

@@ -63,6 +63,18 @@ if have make && have cc; then
     )
 fi
 
+if have cmake && have make && have cc && command -v pkg-config >/dev/null; then
+    say "this project, built inside"
+    top=$(cd "$(dirname "$0")/../.." 2>/dev/null && pwd)
+    mkdir "$mnt/self"
+    tar -C "$top" --exclude=./build --exclude=./.git -cf - . | tar -C "$mnt/self" -xf -
+    cmake -S "$mnt/self" -B "$mnt/self/build" -G "Unix Makefiles" >"$work/log" 2>&1 || fail "cmake: $(tail -3 "$work/log")"
+    make -s -C "$mnt/self/build" -j2 fasterfs >"$work/log" 2>&1 || fail "make: $(tail -3 "$work/log")"
+    "$mnt/self/build/fasterfs" --version
+    if make -C "$mnt/self/build" fasterfs | grep Building; then fail "make builds again what it has just built"; fi
+    rm -rf "$mnt/self"
+fi
+
 if have sqlite3; then
     say "sqlite3"
     for mode in delete truncate persist wal; do
@@ -84,6 +96,49 @@ if have tar; then
     mkdir "$mnt/tar"
     tar -C /usr/include -cf - . | tar -C "$mnt/tar" -xpf -
     diff -r --no-dereference /usr/include "$mnt/tar"
+fi
+if have tar && have python3; then
+    say "tar of extended attributes, and of a sparse file"
+    python3 - "$mnt" <<'PY'
+import os, sys
+os.mkdir(sys.argv[1] + "/x")
+f = sys.argv[1] + "/x/sparse"
+with open(f, "wb") as file:
+    file.seek(1 << 30)
+    file.write(b"end")
+os.setxattr(f, "user.small", b"value")
+os.setxattr(f, "user.large", b"v" * 20000)
+PY
+    tar -C "$mnt" --xattrs --sparse -cf "$work/x.tar" x
+    [ "$(stat -c %s "$work/x.tar")" -lt 1000000 ] || fail "tar did not see the hole: $(stat -c %s "$work/x.tar") bytes"
+    mkdir "$mnt/x2"
+    tar -C "$mnt/x2" --xattrs -xf "$work/x.tar"
+    cmp "$mnt/x/sparse" "$mnt/x2/x/sparse"
+    [ "$(stat -c %b "$mnt/x2/x/sparse")" -lt 1000 ] || fail "the hole was written"
+    python3 -c 'import os, sys
+f = sys.argv[1]
+assert os.getxattr(f, "user.small") == b"value" and os.getxattr(f, "user.large") == b"v" * 20000' "$mnt/x2/x/sparse" ||
+        fail "tar lost an attribute"
+    say "cp -a and cp --sparse=always keep both"
+    cp -a "$mnt/x/sparse" "$mnt/x/copy"
+    cmp "$mnt/x/sparse" "$mnt/x/copy"
+    [ "$(stat -c %b "$mnt/x/copy")" -lt 1000 ] || fail "cp wrote the hole"
+fi
+if have rsync && have setfacl; then
+    say "rsync -aHAX, in and out"
+    attributes_of() { (cd "$1" && find . | LC_ALL=C sort | while read -r f; do getfacl -- "$f"; getfattr -d -- "$f"; done); }
+    mkdir -p "$work/in/d"
+    echo x >"$work/in/d/f"
+    ln "$work/in/d/f" "$work/in/d/hard"
+    setfattr -n user.a -v 1 "$work/in/d/f"
+    setfacl -m u:1234:rwx "$work/in/d/f"
+    setfacl -d -m g:1234:rx "$work/in/d"
+    rsync -aHAX "$work/in/" "$mnt/in/"
+    rsync -aHAX "$mnt/in/" "$work/out/"
+    for t in "$mnt/in" "$work/out"; do
+        [ -z "$(rsync -aHAXic --delete "$work/in/" "$t/")" ] || fail "rsync finds differences"
+        attributes_of "$t" | diff <(attributes_of "$work/in") - || fail "ACLs or attributes differ"
+    done
 fi
 if have rsync; then
     say "rsync"

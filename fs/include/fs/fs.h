@@ -41,12 +41,22 @@
 #define FS_SNAPSHOTS_NAME ".snapshots"
 #define FS_LINK_MAX 65000u
 #define FS_SIZE_MAX ((int64_t)1 << 46) /* 64 TiB */
+#define FS_XATTR_VALUE_MAX 65536u      /* bytes; names as FS_NAME_MAX; all of a file's names: 60 KiB */
 
 struct fs;
 struct fs_session;
 
+enum fs_atime {
+    FS_ATIME_RELATIVE, /* if it is not after mtime and ctime, or a day old */
+    FS_ATIME_NEVER,
+    FS_ATIME_ALWAYS
+};
+
 struct fs_options {
     struct store_options store;
+    /* The log may grow to so many bytes; then -ENOSPC. 0: as far as the disk allows. */
+    uint64_t size_bytes;
+    enum fs_atime atime; /* what fs_accessed() does */
     /* Owner of the root directory of a store that is created; its mode is 0755. */
     uid_t root_uid;
     gid_t root_gid;
@@ -89,6 +99,7 @@ struct fs_attr {
 
 /* ---- names: `name` is NUL-terminated; more than FS_NAME_MAX bytes give -ENAMETOOLONG ------------- */
 
+/* "." finds the inode `parent` itself, a directory or not; ".." a directory's parent. */
 FS_NODISCARD int fs_lookup(struct fs_session *s, uint64_t parent, const char *name, struct fs_attr *ret_attr);
 /* Regular files, fifos, sockets and device nodes: type in `mode`. */
 FS_NODISCARD int fs_mknod(struct fs_session *s, const struct fs_cred *cred, uint64_t parent, const char *name,
@@ -100,12 +111,16 @@ FS_NODISCARD int fs_symlink(struct fs_session *s, const struct fs_cred *cred, ui
                             const char *target, struct fs_attr *ret_attr);
 FS_NODISCARD int fs_link(struct fs_session *s, uint64_t ino, uint64_t parent, const char *name,
                          struct fs_attr *ret_attr);
+/* A regular file without a name in the directory's filesystem, referenced; fs_link() can name it, once. */
+FS_NODISCARD int fs_tmpfile(struct fs_session *s, const struct fs_cred *cred, uint64_t parent, mode_t mode,
+                            struct fs_attr *ret_attr);
 FS_NODISCARD int fs_unlink(struct fs_session *s, uint64_t parent, const char *name);
 /* In FS_INO_SNAPSHOTS: drops the snapshot; -EBUSY while something inside is referenced. */
 FS_NODISCARD int fs_rmdir(struct fs_session *s, uint64_t parent, const char *name);
-/* flags: 0, RENAME_NOREPLACE or RENAME_EXCHANGE; others give -EINVAL. */
-FS_NODISCARD int fs_rename(struct fs_session *s, uint64_t parent, const char *name, uint64_t new_parent,
-                           const char *new_name, unsigned flags);
+/* flags: 0, RENAME_NOREPLACE, RENAME_EXCHANGE, or RENAME_WHITEOUT (a device node 0, 0 of `cred` takes the old
+ * name), alone or with RENAME_NOREPLACE; others give -EINVAL. */
+FS_NODISCARD int fs_rename(struct fs_session *s, const struct fs_cred *cred, uint64_t parent, const char *name,
+                           uint64_t new_parent, const char *new_name, unsigned flags);
 /* Length of the target, of which at most `len` bytes are copied; no NUL. */
 FS_NODISCARD int fs_readlink(struct fs_session *s, uint64_t ino, char *buf, size_t len);
 
@@ -143,13 +158,37 @@ enum {
     FS_SET_ATIME_NOW = 1 << 6,
     FS_SET_MTIME_NOW = 1 << 7,
     FS_SET_CTIME = 1 << 8,
-    FS_KILL_PRIV = 1 << 9, /* clear setuid, and setgid if group-executable, as a write by a user does */
+    FS_KILL_PRIV = 1 << 9,  /* clear setuid, and setgid if group-executable; not of directories */
+    FS_KILL_SGID = 1 << 10, /* clear setgid, whoever may execute */
 };
 /* Applies the fields of `attr` that `set` names, ctime with them; *ret_attr (may be NULL) is the result. */
 FS_NODISCARD int fs_setattr(struct fs_session *s, uint64_t ino, const struct fs_attr *attr, unsigned set,
                             struct fs_attr *ret_attr);
+/* Somebody has read: moves atime if fs_options.atime says so. What cannot be written is not. */
+void fs_accessed(struct fs_session *s, uint64_t ino);
 /* Gives back `count` references. Never fails: what cannot be removed now is removed at the next open. */
 void fs_forget(struct fs_session *s, uint64_t ino, uint64_t count);
+
+/* ---- extended attributes --------------------------------------------------------------------------- */
+
+/*
+ * Names begin with user., trusted. or security., or are the two of POSIX ACLs (FS_ACL_ACCESS,
+ * FS_ACL_DEFAULT), whose values are checked (-EINVAL) and have the format of the kernel. An access ACL and
+ * the mode follow each other; what is made in a directory with a default ACL inherits it, and the umask
+ * is not applied then. -EOPNOTSUPP: another name; -ENODATA: not there; -ERANGE: `len` is too small.
+ */
+#define FS_ACL_ACCESS "system.posix_acl_access"
+#define FS_ACL_DEFAULT "system.posix_acl_default"
+
+/* Length of the value, which is copied unless len is 0. */
+FS_NODISCARD ssize_t fs_getxattr(struct fs_session *s, uint64_t ino, const char *name, void *buf, size_t len);
+/* flags: 0, XATTR_CREATE (-EEXIST) or XATTR_REPLACE (-ENODATA). FS_KILL_SGID in `kill`: an access ACL takes
+ * setgid away. -ENOSPC: too many or too long names; -E2BIG: the value is longer than FS_XATTR_VALUE_MAX. */
+FS_NODISCARD int fs_setxattr(struct fs_session *s, uint64_t ino, const char *name, const void *value, size_t len,
+                             int flags, unsigned kill);
+FS_NODISCARD int fs_removexattr(struct fs_session *s, uint64_t ino, const char *name);
+/* Length of the names, each with a NUL, which are copied unless len is 0. `trusted`: with those of trusted. */
+FS_NODISCARD ssize_t fs_listxattr(struct fs_session *s, uint64_t ino, bool trusted, char *buf, size_t len);
 
 /* ---- data ---------------------------------------------------------------------------------------- */
 
@@ -158,6 +197,22 @@ FS_NODISCARD ssize_t fs_read(struct fs_session *s, uint64_t ino, void *buf, size
 /* All of it or nothing, one unit (several where log memory or a segment is below 4 MiB); len at most 1 MiB. -EFBIG beyond FS_SIZE_MAX. `flags`: FS_KILL_PRIV. */
 FS_NODISCARD ssize_t fs_write(struct fs_session *s, uint64_t ino, const void *buf, size_t len, uint64_t offset,
                               unsigned flags);
+
+/*
+ * fallocate(2) with mode 0, FALLOC_FL_KEEP_SIZE, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE or
+ * FALLOC_FL_ZERO_RANGE with or without FALLOC_FL_KEEP_SIZE; others give -EOPNOTSUPP. A log has no place to set
+ * aside: allocation checks that there is space now (-ENOSPC), makes the file longer and writes nothing. What
+ * is zeroed or punched out gives its chunks back. Above 256 chunks (16 MiB) of contents several units,
+ * from the front.
+ */
+FS_NODISCARD int fs_fallocate(struct fs_session *s, uint64_t ino, int mode, uint64_t offset, uint64_t len);
+/* whence: SEEK_DATA or SEEK_HOLE. Holes are whole chunks of 64 KiB and the unwritten ends of chunks; the end of
+ * the file is one. -ENXIO: beyond the end, or no data from there on. */
+FS_NODISCARD int fs_seek(struct fs_session *s, uint64_t ino, uint64_t offset, int whence, uint64_t *ret_offset);
+/* Copies up to `len` bytes, in units of what `buf` (of buf_len bytes, up to 1 MiB) holds; returns how many. Holes
+ * are not kept. The two may be one file if the ranges do not overlap. */
+FS_NODISCARD ssize_t fs_copy(struct fs_session *s, uint64_t ino_in, uint64_t offset_in, uint64_t ino_out,
+                             uint64_t offset_out, size_t len, void *buf, size_t buf_len);
 
 /* ---- the whole ----------------------------------------------------------------------------------- */
 

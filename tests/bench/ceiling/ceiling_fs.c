@@ -557,9 +557,11 @@ static int rename_locked(struct fs *fs, uint64_t parent, const char *name, uint6
     return 0;
 }
 
-int fs_rename(struct fs_session *s, uint64_t parent, const char *name, uint64_t new_parent, const char *new_name,
+int fs_rename(struct fs_session *s, const struct fs_cred *cred, uint64_t parent, const char *name, uint64_t new_parent,
+              const char *new_name,
               unsigned flags)
 {
+    (void)cred;
     int rc = name_check(name) | name_check(new_name);
     if (rc)
         return rc;
@@ -733,6 +735,14 @@ ssize_t fs_read(struct fs_session *s, uint64_t ino, void *buf, size_t len, uint6
     return (ssize_t)len;
 }
 
+static void kill_priv(struct fs_attr *attr, unsigned kill)
+{
+    if (!S_ISDIR(attr->mode) && (kill & FS_KILL_PRIV))
+        attr->mode &= ~(mode_t)(S_ISUID | (attr->mode & S_IXGRP ? S_ISGID : 0));
+    if (!S_ISDIR(attr->mode) && (kill & FS_KILL_SGID))
+        attr->mode &= ~(mode_t)S_ISGID;
+}
+
 ssize_t fs_write(struct fs_session *s, uint64_t ino, const void *buf, size_t len, uint64_t offset, unsigned flags)
 {
     if (offset + len > CEILING_SIZE_MAX)
@@ -753,8 +763,7 @@ ssize_t fs_write(struct fs_session *s, uint64_t ino, const void *buf, size_t len
     if (rc == 0) {
         if (offset + len > inode->attr.size)
             inode->attr.size = offset + len;
-        if (flags & FS_KILL_PRIV)
-            inode->attr.mode &= ~(mode_t)S_ISUID;
+        kill_priv(&inode->attr, flags);
         now(&inode->attr.mtime);
         inode->attr.ctime = inode->attr.mtime;
     }
@@ -799,6 +808,7 @@ int fs_setattr(struct fs_session *s, uint64_t ino, const struct fs_attr *attr, u
             a->uid = attr->uid;
         if (set & FS_SET_GID)
             a->gid = attr->gid;
+        kill_priv(a, set);
         if (set & FS_SET_SIZE) {
             cut(inode, attr->size);
             a->size = attr->size;
