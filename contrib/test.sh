@@ -22,7 +22,7 @@ for kind in "$@"; do
         ;;
     esac
 done
-install_packages git make sqlite3 rsync python3
+install_packages git make sqlite3 rsync python3 acl attr
 export ASAN_OPTIONS=detect_leaks=1:strict_string_checks=1:detect_stack_use_after_return=1
 export UBSAN_OPTIONS=print_stacktrace=1
 export TSAN_OPTIONS=halt_on_error=1:second_deadlock_stack=1
