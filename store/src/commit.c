@@ -156,28 +156,30 @@ static bool worker_wait(struct store *store, unsigned ms)
     return go_on;
 }
 
-static uint64_t checkpoint_address(struct store *store)
+static uint64_t committed_address(struct store *store)
 {
-    pthread_mutex_lock(&store->checkpoint_lock);
-    uint64_t address = store->superblock.checkpoint.end.address;
-    pthread_mutex_unlock(&store->checkpoint_lock);
+    pthread_mutex_lock(&store->commit_lock);
+    uint64_t address = store->committed.address;
+    pthread_mutex_unlock(&store->commit_lock);
     return address;
 }
 
-static uint64_t checkpoint_growth(const struct store *store)
+/* So much has been committed since the last one that reading it would take long: that is what a recovery reads. */
+static bool checkpoint_is_due(struct store *store)
 {
     uint64_t images = index_bytes(store->index) * CHECKPOINT_IMAGES;
 
-    return images > CHECKPOINT_GROWTH ? images : CHECKPOINT_GROWTH;
+    pthread_mutex_lock(&store->checkpoint_lock);
+    uint64_t from = store->superblock.checkpoint.end.address;
+    pthread_mutex_unlock(&store->checkpoint_lock);
+    return committed_address(store) > from + (images > CHECKPOINT_GROWTH ? images : CHECKPOINT_GROWTH);
 }
 
-/* However long the interval, a segment holds a commit: compaction gives space back from commit to commit. */
-static uint64_t uncommitted_bytes(struct store *store)
+/* However long the interval, there is a commit for each segment that has left memory: compaction gives space back
+ * from commit to commit. Not before: what is in memory and not committed is changed in place. */
+static bool commit_is_due(struct store *store)
 {
-    pthread_mutex_lock(&store->commit_lock);
-    uint64_t bytes = atomic_load(&store->log.tail) - store->committed.address;
-    pthread_mutex_unlock(&store->commit_lock);
-    return bytes;
+    return atomic_load(&store->log.head) > committed_address(store) + store->superblock.segment_bytes;
 }
 
 static void *worker(void *arg)
@@ -193,12 +195,11 @@ static void *worker(void *arg)
         int rc = hlog_maintain(&store->log);
         pthread_mutex_unlock(&store->log.flush_lock);
         bool due = store->options.commit_interval_ms && now_ms() - committed_ms >= interval;
-        if (rc == 0 && (due || uncommitted_bytes(store) > store->superblock.segment_bytes)) {
+        if (rc == 0 && (due || commit_is_due(store))) {
             rc = store_commit(store);
             committed_ms = now_ms();
         }
-        if (rc == 0 && now_ms() - failed_ms > CHECKPOINT_RETRY_MS &&
-            atomic_load(&store->log.tail) - checkpoint_address(store) > checkpoint_growth(store) &&
+        if (rc == 0 && now_ms() - failed_ms > CHECKPOINT_RETRY_MS && checkpoint_is_due(store) &&
             store_checkpoint(store) < 0)
             failed_ms = now_ms();
         if (index_wants_growth(store->index) && now_ms() - grow_failed_ms > GROW_RETRY_MS) {
