@@ -524,7 +524,7 @@ START_TEST(threads_see_their_writes_while_two_compact)
         pthread_join(compacters[t], NULL);
     store_stats(store, &stats);
     printf("%llu operations, begin %llu\n", (unsigned long long)operations, (unsigned long long)stats.begin);
-    ck_assert_uint_gt(stats.begin, 1 << 20);
+    ck_assert_uint_gt(stats.begin, 4096); /* where the log began */
     ck_assert_int_eq(store_commit(store), 0);
     crash();
     open_store(&tiny);
