@@ -245,7 +245,7 @@ static void cut_power(void)
 {
     uint64_t now = device_record_now(record);
 
-    for (unsigned n = 0; n < number_from("FASTERFS_CUTS", 8); n++) {
+    for (unsigned n = 0; n < number_from("FASTERFS_CUTS", SLOWER > 1 ? 2 : 8); n++) {
         uint64_t seed = mix(workload_seed + n) ^ fault_tick, after = now - fault_tick;
         struct device_crash crash = {.tick = fault_tick + mix(seed) % ((n % 4 != 0 && after > 60 ? 60 : after) + 1),
                                      .style = n % 8 < 2 ? (enum device_crash_style)(n % 2) : DEVICE_CRASH_RANDOM,
