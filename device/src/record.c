@@ -281,10 +281,13 @@ static int transfer_begin(struct wrap *wrap, struct device_io *io)
     struct record *record = (struct record *)(void *)wrap;
     if (io->op == DEVICE_READ)
         return 0;
-    struct record_op *op = begin(record, DEVICE_EVENT_WRITE, io->file, io->offset, io->len);
+    pthread_mutex_lock(&record->lock); /* until io is set: transfer_ended() looks at that of every op */
+    struct record_op *op = begin_held(record, DEVICE_EVENT_WRITE, record->handles[io->file], io->offset, io->len);
+    if (op != NULL)
+        op->io = io;
+    pthread_mutex_unlock(&record->lock);
     if (op == NULL)
         return -ENOMEM;
-    op->io = io;
     int ret = keep_bytes(op, io->buf);
     if (ret < 0) {
         op->len = 0;
