@@ -2,8 +2,8 @@
 /*
  * A closed store is damaged, one place at a time: bits of superblocks, image headers and commits (with
  * FASTERFS_FLIPS=100000 or more every bit), bits of anything, sectors zeroed, swapped, and taken from
- * an older state of the same store. It is opened, and everything is read: what is read is what was written, or
- * an error; a damaged record takes no other with it; a store that opens goes on.
+ * an older state of the same store. It is opened for reading, and everything is read: what is read is what was
+ * written, or an error.
  */
 #include "model.h"
 
