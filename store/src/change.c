@@ -260,9 +260,11 @@ static void write_in_place(const struct change *c)
     uint64_t link = atomic_load_explicit(&r->link, memory_order_relaxed); /* the lock orders */
 
     if (record_is_small(r)) {
-        uint64_t value[RECORD_SMALL / 8];
-        write_value(c, (uint8_t *)value);
-        record_put(r, value, c->new_len);
+        uint8_t value[RECORD_SMALL];
+        const void *whole = c->kind == CHANGE_UPSERT && c->pieces[0].len == c->new_len ? c->pieces[0].bytes : NULL;
+        if (!whole)
+            write_value(c, value);
+        record_put(r, whole ? whole : value, c->new_len);
     } else {
         write_value(c, record_value(r));
         r->value_len = c->new_len;

@@ -42,16 +42,25 @@ static int take_record(struct store_read *read, struct record *r, uint64_t link)
     return STORE_OK;
 }
 
+static int take_small(struct store_read *read, struct record *r)
+{
+    uint8_t value[RECORD_SMALL];
+    bool whole = read->offset == 0;
+    uint32_t room = whole ? read->buf_len : RECORD_SMALL;
+
+    if (record_get(r, whole ? read->buf : value, room, &read->value_len) & RECORD_TOMBSTONE)
+        return STORE_NOT_FOUND;
+    if (whole)
+        read->copied = read->value_len < room ? read->value_len : room;
+    else
+        copy_out(read, value, read->value_len);
+    return STORE_OK;
+}
+
 static int take_changing(struct store_read *read, struct record *r)
 {
-    if (record_is_small(r)) {
-        uint64_t words[RECORD_SMALL / 8];
-        uint32_t len;
-        if (record_get(r, words, &len) & RECORD_TOMBSTONE)
-            return STORE_NOT_FOUND;
-        copy_out(read, words, len);
-        return STORE_OK;
-    }
+    if (record_is_small(r))
+        return take_small(read, r);
     record_lock_shared(r);
     int rc = take_record(read, r, atomic_load_explicit(&r->link, memory_order_relaxed)); /* the lock orders */
     record_unlock_shared(r);

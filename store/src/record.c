@@ -103,6 +103,7 @@ void record_put(struct record *r, const void *value, uint32_t len)
     const uint8_t *from = value, *end = from + (len & ~7u);
     uint64_t word = 0;
 
+#pragma GCC unroll 4
     for (; from < end; from += 8, words++) {
         memcpy(&word, from, 8);
         atomic_store_explicit(words, word, memory_order_release);
@@ -117,17 +118,29 @@ void record_put(struct record *r, const void *value, uint32_t len)
 
 /* acquire, all loads: none of them moves behind the second look at the sequence, and each pairs with the
  * release of record_put(). */
-uint64_t record_get(struct record *r, uint64_t words[RECORD_SMALL / 8], uint32_t *ret_len)
+static void get_words(const _Atomic uint64_t *from, uint8_t *to, uint32_t bytes)
 {
-    const _Atomic uint64_t *from = value_words(r);
+    uint64_t word;
 
+#pragma GCC unroll 4
+    for (uint32_t n = bytes / 8; n > 0; n--, from++, to += 8) {
+        word = atomic_load_explicit(from, memory_order_acquire);
+        memcpy(to, &word, 8);
+    }
+    if (bytes % 8 != 0) {
+        word = atomic_load_explicit(from, memory_order_acquire);
+        memcpy(to, &word, bytes % 8);
+    }
+}
+
+uint64_t record_get(struct record *r, void *buf, uint32_t room, uint32_t *ret_len)
+{
     for (unsigned spins = 0;; spins++) {
         uint64_t before = atomic_load_explicit(&r->seal, memory_order_acquire);
         if (!(before & RECORD_EXCLUSIVE)) {
             uint64_t link = atomic_load_explicit(&r->link, memory_order_acquire);
             uint32_t len = __atomic_load_n(&r->value_len, __ATOMIC_ACQUIRE);
-            for (uint32_t i = 0, count = (len + 7) / 8; i < count; i++)
-                words[i] = atomic_load_explicit(&from[i], memory_order_acquire);
+            get_words(value_words(r), buf, len < room ? len : room);
             /* relaxed: the loads before stay before it */
             if (atomic_load_explicit(&r->seal, memory_order_relaxed) == before) {
                 *ret_len = len;

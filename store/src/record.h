@@ -149,8 +149,8 @@ void record_unlock_shared(struct record *r);
 
 /* A small record, exclusively locked: replaces value and length. `value` may have any alignment. */
 void record_put(struct record *r, const void *value, uint32_t len);
-/* A small record that may be changing: its flags and length as they were together with the value, which goes to
- * `words` as far as the capacity goes. */
-uint64_t record_get(struct record *r, uint64_t words[RECORD_SMALL / 8], uint32_t *ret_len);
+/* A small record that may be changing: its flags and length as they were together with the value, whose first
+ * bytes go to `buf`, as many as there is `room` for. */
+uint64_t record_get(struct record *r, void *buf, uint32_t room, uint32_t *ret_len);
 
 #endif
