@@ -45,6 +45,8 @@ int attr_kill(struct fs_session *s, struct inode *inode, unsigned kill)
     rc = xattrs_load(s, &(struct view){.ino = inode->ino}, inode);
     if (rc == 0)
         rc = xattrs_drop(s, inode, FS_CAPABILITY);
+    if (rc == -ENODATA) /* the inode says that it is there */
+        rc = -EIO;
     return rc < 0 ? rc : xattrs_store(s, inode);
 }
 
@@ -63,11 +65,13 @@ static int set_xattrs(struct fs_session *s, struct inode *inode, unsigned set)
     if (rc == 0 && chmod) {
         uint8_t *acl = s->xattrs->acl[0];
         rc = xattrs_get(s, &view, FS_ACL_ACCESS, acl, sizeof s->xattrs->acl[0], &len);
-        if (rc == 0) {
-            acl_chmod(acl, len, inode->mode);
+        if (rc == 0)
+            rc = acl_chmod(acl, len, inode->mode);
+        if (rc == 0)
             rc = xattrs_put(s, inode, FS_ACL_ACCESS, acl, len);
-        }
     }
+    if (rc == -ENODATA) /* the inode says that it is there */
+        rc = -EIO;
     if (rc == 0 && (chmod || kill))
         rc = xattrs_store(s, inode);
     return rc;
@@ -145,7 +149,7 @@ static bool atime_is_due(const struct fs *fs, const struct inode *inode, const s
 
     if (fs->options.atime != FS_ATIME_RELATIVE)
         return fs->options.atime == FS_ATIME_ALWAYS;
-    return !is_after(a, m) || !is_after(a, c) || now->tv_sec - a->tv_sec >= 24 * 60 * 60;
+    return !is_after(a, m) || !is_after(a, c) || a->tv_sec <= now->tv_sec - 24 * 60 * 60;
 }
 
 void fs_accessed(struct fs_session *s, uint64_t ino)
@@ -203,7 +207,8 @@ int fs_readlink(struct fs_session *s, uint64_t ino, char *buf, size_t len)
                                   .value_hint = (uint32_t)inode.size,
                                   .snapshot = view.snapshot};
         rc = store_read_wait(s->store, &read);
-        rc = rc == STORE_NOT_FOUND ? -EIO : rc;
+        if (rc == STORE_NOT_FOUND || (rc == STORE_OK && read.value_len != inode.size))
+            rc = -EIO;
         got = read.value_len;
     }
     view_put(s, &view);
@@ -214,6 +219,7 @@ int fs_readlink(struct fs_session *s, uint64_t ino, char *buf, size_t len)
 
 /* Cookies: 1 after ".", 2 after "..", sequence number + 3 after an entry. */
 #define COOKIE_FIRST 3
+#define ABSENT_MAX 65536u /* pages in a row without a name and without a gap: no directory is like that */
 
 struct walk {
     struct fs_session *s;
@@ -222,6 +228,7 @@ struct walk {
     bool with_attr;
     fs_fill fill;
     void *ctx;
+    unsigned absent; /* pages since the last that was there */
 };
 
 static int fill_dots(const struct walk *w, uint64_t *cookie)
@@ -260,7 +267,8 @@ static int load_batch(const struct walk *w, uint64_t number, uint64_t from, stru
 {
     struct fs_session *s = w->s;
     struct fs_key key = key_listing(w->view.ino, number);
-    struct listed listed;
+    struct listed listed = {0};
+    uint64_t least = number * FS_LISTING_NAMES, end = least + FS_LISTING_NAMES;
     uint32_t len;
     bool refs = w->with_attr && !w->view.snapshot;
 
@@ -271,10 +279,11 @@ static int load_batch(const struct walk *w, uint64_t number, uint64_t from, stru
     for (uint32_t at = 0; rc == 0 && at < len;) {
         int next = listing_next(s->listing, len, at, &listed);
         at = (uint32_t)next;
-        if (next < 0 || batch->count == FS_LISTING_NAMES)
+        if (next < 0 || listed.entry.seq < least || listed.entry.seq >= end)
             rc = -EIO;
         else if (listed.entry.seq >= from && (!refs || (rc = ref_get(s->fs, listed.entry.ino)) == 0))
             batch->listed[batch->count++] = listed;
+        least = listed.entry.seq + 1;
     }
     if (refs)
         unlock_read(s->fs, w->view.ino);
@@ -334,7 +343,7 @@ static int fill_entry(const struct walk *w, struct batch *batch, unsigned i)
 }
 
 /* Entries of one listing from sequence number `from` on; *ret_next is the listing after it. */
-static int fill_page(const struct walk *w, uint64_t number, uint64_t from, uint64_t *ret_next)
+static int fill_page(struct walk *w, uint64_t number, uint64_t from, uint64_t *ret_next)
 {
     struct batch batch;
     struct fs_key gap = key_gap(w->view.ino, number);
@@ -344,10 +353,10 @@ static int fill_page(const struct walk *w, uint64_t number, uint64_t from, uint6
     if (rc == 0 && batch.absent) {
         rc = get_gap(w->s, w->view.snapshot, &gap, ret_next);
         if (rc == -ENOENT)
-            rc = 0;
-        return rc == 0 && *ret_next <= number ? -EIO : rc;
+            return ++w->absent < ABSENT_MAX ? 0 : -EIO;
+        return rc == 0 && (*ret_next <= number || *ret_next > FS_SEQ_END / FS_LISTING_NAMES) ? -EIO : rc;
     }
-
+    w->absent = 0;
     if (rc == 0 && w->with_attr)
         read_inodes(w, &batch);
     while (rc == 0 && !full && batch.given < batch.count)

@@ -263,12 +263,14 @@ static int bury_page(struct fs_session *s, struct inode *dir, uint64_t page)
         return 0;
     s->txn.gap_changed = true;
     if ((rc = get_gap(s, NULL, &before, &first)) == 0)
-        rc = store_unit_delete(s->store, before.bytes, before.len);
+        rc = first < page ? store_unit_delete(s->store, before.bytes, before.len) : -EIO;
     if (rc < 0 && rc != -ENOENT)
         return rc;
     if ((rc = get_gap(s, NULL, &after, &end)) == 0) {
         joins = 1;
-        rc = store_unit_delete(s->store, after.bytes, after.len);
+        rc = end > page + 1 && end <= dir->next_seq / FS_LISTING_NAMES
+                 ? store_unit_delete(s->store, after.bytes, after.len)
+                 : -EIO;
     }
     if (rc < 0 && rc != -ENOENT)
         return rc;

@@ -17,9 +17,7 @@ int check_name(const char *name)
 
     if (len > FS_NAME_MAX)
         return -ENAMETOOLONG;
-    if (len == 0 || strcmp(name, ".") == 0 || strcmp(name, "..") == 0 || memchr(name, '/', len))
-        return -EINVAL;
-    return 0;
+    return name_is_sound(name, len) ? 0 : -EINVAL;
 }
 
 static bool is_snapshots_name(uint64_t parent, const char *name)

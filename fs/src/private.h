@@ -24,7 +24,7 @@
 
 #define FS_CAPABILITY "security.capability"
 
-#define SNAPSHOT_SHIFT 48
+#define SNAPSHOT_SHIFT FS_INO_BITS
 #define SNAPSHOT_SLOTS 0xfffeu /* slots 1 to this; 0xffff is `.snapshots` itself */
 
 struct ref {
@@ -226,8 +226,8 @@ int xattrs_remove(struct fs_session *s, const struct inode *inode);
 int acl_check(const uint8_t *acl, uint32_t len);
 /* Mode bits that the ACL stands for; true if they are all that it says. */
 bool acl_mode(const uint8_t *acl, uint32_t len, uint32_t *mode);
-/* Makes the ACL say what the mode says. */
-void acl_chmod(uint8_t *acl, uint32_t len, uint32_t mode);
+/* Makes the ACL say what the mode says. -EIO: it is none. */
+int acl_chmod(uint8_t *acl, uint32_t len, uint32_t mode);
 /* Mode and ACLs of an inode that is made in `dir`: from its default ACL, or the umask. In a unit. */
 int acl_inherit(struct fs_session *s, const struct inode *dir, mode_t umask, struct inode *inode);
 

@@ -48,10 +48,12 @@ static int lock_move(struct fs_session *s, struct move *m, struct lockset *locks
     }
 }
 
-/* Is `dir` the inode `above` or somewhere below it? Under rename_lock, so the tree above stays. */
+/* Is `dir` the inode `above` or somewhere below it? Under rename_lock, so the tree above stays. -EIO: the
+ * parents go in a circle (Brent's algorithm: a mark that is left behind, at twice the distance each time). */
 static int is_below(struct fs_session *s, uint64_t dir, uint64_t above)
 {
     struct inode inode;
+    uint64_t mark = dir, steps = 0;
 
     for (;;) {
         if (dir == above)
@@ -66,6 +68,11 @@ static int is_below(struct fs_session *s, uint64_t dir, uint64_t above)
         if (inode.nlink == 0)
             return -ENOENT;
         dir = inode.parent;
+        if (dir == mark)
+            return -EIO;
+        steps++;
+        if ((steps & (steps - 1)) == 0)
+            mark = dir;
     }
 }
 

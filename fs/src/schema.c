@@ -8,6 +8,24 @@
 
 #define SUPER_FORMAT 1u
 
+bool name_is_sound(const char *name, size_t len)
+{
+    bool dots = len > 0 && len < 3 && memcmp(name, "..", len) == 0;
+
+    return len > 0 && len <= FS_NAME_MAX && !dots && !memchr(name, '/', len) && !memchr(name, 0, len);
+}
+
+static bool is_ino(uint64_t ino)
+{
+    return ino >= FS_INO_ROOT && ino < FS_INO_END;
+}
+
+static bool is_type(uint32_t type)
+{
+    return S_ISREG(type) || S_ISDIR(type) || S_ISLNK(type) || S_ISFIFO(type) || S_ISSOCK(type) || S_ISCHR(type) ||
+           S_ISBLK(type);
+}
+
 static void put64(uint8_t *at, uint64_t n)
 {
     n = htole64(n);
@@ -151,7 +169,7 @@ int super_decode(const uint8_t *bytes, uint32_t len, struct fs_super *ret_super)
     if (get64(bytes) != SUPER_FORMAT)
         return -EPROTONOSUPPORT;
     *ret_super = (struct fs_super){get64(bytes + 8), get64(bytes + 16), get64(bytes + 24)};
-    return ret_super->next_ino > FS_INO_ROOT && ret_super->first_orphan <= ret_super->next_orphan ? 0 : -EIO;
+    return is_ino(ret_super->next_ino - 1) && ret_super->first_orphan <= ret_super->next_orphan ? 0 : -EIO;
 }
 
 /* ---- inodes ---------------------------------------------------------------------------------------- */
@@ -220,8 +238,9 @@ int inode_decode(const uint8_t *bytes, uint32_t len, uint64_t ino, struct inode 
                        .data_end = get64(bytes + 144)};
     if (get_time(bytes + 96, &i.atime) < 0 || get_time(bytes + 108, &i.mtime) < 0 ||
         get_time(bytes + 120, &i.ctime) < 0 || get_time(bytes + 132, &i.btime) < 0 ||
-        i.size > (uint64_t)FS_SIZE_MAX || i.first_seq > i.next_seq ||
-        i.data_end > (i.size + FS_CHUNK_BYTES - 1) / FS_CHUNK_BYTES || (i.mode & S_IFMT) == 0 ||
+        i.size > (uint64_t)FS_SIZE_MAX || i.first_seq > i.next_seq || i.next_seq > FS_SEQ_END ||
+        i.data_end > (i.size + FS_CHUNK_BYTES - 1) / FS_CHUNK_BYTES || !is_type(i.mode & ~07777u) ||
+        (S_ISDIR(i.mode) && !is_ino(i.parent)) || (S_ISLNK(i.mode) && (i.size == 0 || i.size > FS_SYMLINK_MAX)) ||
         (i.flags & ~(uint32_t)INODE_FLAGS))
         return -EIO;
     *ret_inode = i;
@@ -271,7 +290,7 @@ int entry_decode(const uint8_t *bytes, uint32_t len, struct entry *ret_entry)
     if (len != ENTRY_BYTES)
         return -EIO;
     *ret_entry = (struct entry){get64(bytes), get64(bytes + 8), get32(bytes + 16)};
-    return ret_entry->ino == 0 || (ret_entry->type & ~(uint32_t)S_IFMT) ? -EIO : 0;
+    return is_ino(ret_entry->ino) && is_type(ret_entry->type) ? 0 : -EIO;
 }
 
 int listing_next(const uint8_t *bytes, uint32_t len, uint32_t at, struct listed *ret_listed)
@@ -280,11 +299,12 @@ int listing_next(const uint8_t *bytes, uint32_t len, uint32_t at, struct listed 
         return -EIO;
     bytes += at;
     size_t name_len = (size_t)bytes[20] | (size_t)bytes[21] << 8;
-    if (name_len == 0 || name_len > FS_NAME_MAX || name_len > len - at - LISTED_HEADER_BYTES)
+    const char *name = (const char *)bytes + LISTED_HEADER_BYTES;
+    struct entry entry = {.seq = get64(bytes), .ino = get64(bytes + 8), .type = get32(bytes + 16)};
+    if (name_len > len - at - LISTED_HEADER_BYTES || !name_is_sound(name, name_len) || !is_ino(entry.ino) ||
+        !is_type(entry.type))
         return -EIO;
-    *ret_listed = (struct listed){.entry = {.seq = get64(bytes), .ino = get64(bytes + 8), .type = get32(bytes + 16)},
-                                  .name = (const char *)bytes + LISTED_HEADER_BYTES,
-                                  .name_len = name_len};
+    *ret_listed = (struct listed){.entry = entry, .name = name, .name_len = name_len};
     return (int)(at + LISTED_HEADER_BYTES + name_len);
 }
 
@@ -366,5 +386,5 @@ int orphan_decode(const uint8_t *bytes, uint32_t len, uint64_t *ret_ino)
     if (len != ORPHAN_BYTES)
         return -EIO;
     *ret_ino = get64(bytes);
-    return *ret_ino > FS_INO_ROOT ? 0 : -EIO;
+    return *ret_ino > FS_INO_ROOT && is_ino(*ret_ino) ? 0 : -EIO;
 }

@@ -24,6 +24,9 @@
 #include <fs/fs.h>
 
 #define FS_CHUNK_BYTES 65536u
+#define FS_INO_BITS 48 /* of an inode's number; what is above says which snapshot */
+#define FS_INO_END (UINT64_C(1) << FS_INO_BITS)
+#define FS_SEQ_END (UINT64_C(1) << 60) /* sequence numbers are below it */
 #define FS_LISTING_NAMES 8u
 #define FS_XATTR_INLINE 512u
 
@@ -45,6 +48,9 @@ struct fs_key key_chunk(uint64_t ino, uint64_t chunk);
 struct fs_key key_xattrs(uint64_t ino);
 struct fs_key key_xattr(uint64_t ino, const char *name, size_t name_len);
 struct fs_key key_orphan(uint64_t number);
+
+/* Can it be the name of anything? */
+bool name_is_sound(const char *name, size_t len);
 
 /* ---- values ---------------------------------------------------------------------------------------- */
 

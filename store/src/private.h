@@ -157,7 +157,8 @@ static inline void store_hint_worker(struct store *store)
 /* snapshot.c: writes a checkpoint; *ret_at says what. checkpoint_lock held. */
 int checkpoint_write(struct store *store, struct checkpoint *ret_at);
 void image_name(char name[DEVICE_NAME_MAX + 1], uint64_t image);
-/* Opens and checks an index image; device_unmap() it. */
-int image_map(struct store *store, uint64_t image, const void **ret_bytes, uint64_t *ret_len, const char **ret_why);
+/* Opens and checks the index image of a checkpoint; device_unmap() it. */
+int image_map(struct store *store, const struct checkpoint *at, const void **ret_bytes, uint64_t *ret_len,
+              const char **ret_why);
 
 #endif

@@ -147,16 +147,29 @@ static void conclude(struct store_io *sio, int result, struct record *r)
         io_end(sio, result);
 }
 
+/* No record that begins at the address reaches beyond this: the end of its segment, or of what there is of it. */
+static uint64_t io_stop(const struct store_io *sio)
+{
+    struct store *store = sio->session->store;
+    uint64_t segment = round_up(sio->address + 1, store->superblock.segment_bytes);
+    uint64_t log = device_log_allocated(store->device_log);
+
+    return segment < log ? segment : log;
+}
+
 /* Reads `bytes` from the record's address on. */
 static void io_submit(struct store_io *sio, uint64_t bytes)
 {
     struct store *store = sio->session->store;
     uint64_t first = sio->address & ~(uint64_t)(HLOG_BLOCK - 1);
-    uint64_t end = round_up(sio->address + bytes, HLOG_BLOCK);
-    uint64_t stop = round_up(first + 1, store->superblock.segment_bytes);
+    uint64_t end = round_up(sio->address + bytes, HLOG_BLOCK), stop = io_stop(sio);
 
     if (end > stop)
         end = stop;
+    if (first >= end) {
+        conclude(sio, -EIO, NULL);
+        return;
+    }
     uint8_t *buffer = sio->buffer;
     if (end - first > READ_BUFFER_BYTES) {
         free(sio->large);
@@ -191,8 +204,8 @@ static int io_check(struct store_io *sio, struct record **ret_record, uint64_t *
         return -EIO;
     uint64_t link = atomic_load_explicit(&r->link, memory_order_relaxed); /* a private copy */
     uint64_t size = record_size(r);
-    if ((link & (RECORD_PAD | RECORD_COMMIT)) || r->value_len > r->capacity || size > store->superblock.segment_bytes ||
-        (link & ADDRESS_MASK) >= sio->address)
+    if ((link & (RECORD_PAD | RECORD_COMMIT)) || r->value_len > r->capacity || sio->address + size > io_stop(sio) ||
+        (link & ADDRESS_MASK) >= sio->address || sio->address % 8 != 0)
         return -EIO;
     if (have < size) {
         *ret_bytes = size;

@@ -15,6 +15,9 @@
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
+
+#define VERSION_END (UINT64_C(1) << 47) /* a record has 48 bits for it */
 
 struct found { /* a record of the extent that is being read */
     uint64_t hash, address;
@@ -164,11 +167,33 @@ static int scan_log(struct recovery *r, struct store_opened *opened)
                  (unsigned long long)at, (unsigned long long)damaged_before);
         return -EUCLEAN;
     }
+    if (r->last.address < superblock_reach(&r->store->superblock) || r->last.version >= VERSION_END) {
+        snprintf(opened->message, sizeof opened->message,
+                 "the log ends at address %llu, and was on disk up to %llu; nothing was changed, restore the store from "
+                 "a backup",
+                 (unsigned long long)r->last.address,
+                 (unsigned long long)superblock_reach(&r->store->superblock));
+        return -EUCLEAN;
+    }
     return 0;
 }
 
+/* A table that the machine cannot hold is not tried: the kernel would promise it, and kill somebody later. */
+static int open_index(struct store *store, uint64_t buckets, struct store_opened *opened)
+{
+    uint64_t memory = (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE);
+
+    if (buckets > memory / 2 / 64) {
+        snprintf(opened->message, sizeof opened->message,
+                 "the index takes %llu MiB of memory, this machine has %llu; use a larger one",
+                 (unsigned long long)(buckets >> 14), (unsigned long long)(memory >> 20));
+        return -ENOMEM;
+    }
+    return index_open(buckets, store->superblock.index_bits, store->epoch, &store->index);
+}
+
 /* An empty index of the size that the memory budget asks for, as far as the store's bits allow. */
-static int open_empty(struct store *store)
+static int open_empty(struct store *store, struct store_opened *opened)
 {
     unsigned bits = store->superblock.index_bits, level = (unsigned)__builtin_ctzll(store->index_buckets);
 
@@ -176,7 +201,7 @@ static int open_empty(struct store *store)
         level = bits - INDEX_KNOWN_MIN;
     if (level + INDEX_KNOWN_MAX < bits)
         level = bits - INDEX_KNOWN_MAX;
-    return index_open(UINT64_C(1) << level, bits, store->epoch, &store->index);
+    return open_index(store, UINT64_C(1) << level, opened);
 }
 
 /* With no usable image of the checkpoint's index, or with a log that begins behind the checkpoint by now, replay
@@ -190,16 +215,16 @@ static int load_index(struct store *store, struct log_position *ret_start, struc
 
     *ret_start = checkpoint->begin;
     if (checkpoint->image == 0 || checkpoint->begin.address > checkpoint->end.address)
-        return open_empty(store);
-    int rc = image_map(store, checkpoint->image, &image, &len, &why);
+        return open_empty(store, opened);
+    int rc = image_map(store, checkpoint, &image, &len, &why);
     if (rc == -EUCLEAN || rc == -ENOENT) {
         opened->index_rebuilt = true;
-        return open_empty(store);
+        return open_empty(store, opened);
     }
     if (rc < 0)
         return rc;
     *ret_start = checkpoint->end;
-    rc = index_open(index_image_buckets(image), store->superblock.index_bits, store->epoch, &store->index);
+    rc = open_index(store, index_image_buckets(image), opened);
     if (rc == 0)
         rc = index_load(store->index, image);
     device_unmap(store->device, image, len);

@@ -137,13 +137,11 @@ static int open_device_log(struct store *store, struct store_opened *opened)
                  "the segment log.%016llx is missing; restore that file from a backup", (unsigned long long)missing);
         return -EUCLEAN;
     }
-    if (rc == 0 && device_log_allocated(store->device_log) < store->superblock.checkpoint.end.address &&
-        store->superblock.checkpoint.image != 0) {
+    uint64_t reach = superblock_reach(&store->superblock);
+    if (rc == 0 && device_log_allocated(store->device_log) < reach && store->superblock.checkpoint.image != 0) {
         snprintf(opened->message, sizeof opened->message,
-                 "the log ends at %llu, before the last checkpoint at %llu; restore the missing segment files "
-                 "from a backup",
-                 (unsigned long long)device_log_allocated(store->device_log),
-                 (unsigned long long)store->superblock.checkpoint.end.address);
+                 "the log ends at %llu, and was on disk up to %llu; restore the missing segment files from a backup",
+                 (unsigned long long)device_log_allocated(store->device_log), (unsigned long long)reach);
         return -EUCLEAN;
     }
     return rc;

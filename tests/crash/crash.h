@@ -31,7 +31,7 @@ static uint64_t mix(uint64_t x)
     return x ^ x >> 31;
 }
 
-static uint64_t dice(uint64_t sides)
+static inline uint64_t dice(uint64_t sides)
 {
     dice_state += UINT64_C(0x9e3779b97f4a7c15);
     return mix(dice_state) % sides;
@@ -75,7 +75,7 @@ __attribute__((format(printf, 1, 2), noreturn)) static inline void give_up(const
     abort(); /* for the compiler: a failure of check does not return */
 }
 
-static uint64_t hash_bytes(const void *bytes, size_t len)
+static inline uint64_t hash_bytes(const void *bytes, size_t len)
 {
     const unsigned char *at = bytes;
     uint64_t h = len, word;

@@ -180,7 +180,8 @@ STORE_NODISCARD int store_read_wait(struct store_session *session, struct store_
  *     rc = store_unit_apply(s);          // or store_unit_abandon(s)
  *
  * Keys are copied when a change is added; values and rmw contexts stay the caller's and must keep
- * until store_unit_apply() has returned. A key may be changed once per unit.
+ * until store_unit_apply() has returned. A key may be changed once per unit (store_unit_apply() may say -EINVAL
+ * where it is not so).
  */
 void store_unit_begin(struct store_session *session);
 
