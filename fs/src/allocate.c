@@ -88,6 +88,9 @@ static int allocate_in_txn(struct fs_session *s, uint64_t ino, int mode, uint64_
         return rc;
     if (!S_ISREG(inode->mode))
         return S_ISDIR(inode->mode) ? -EISDIR : -ENODEV;
+    rc = mode & ~FALLOC_FL_KEEP_SIZE ? check_mutable(inode) : check_growable(inode);
+    if (rc < 0)
+        return rc;
     if (mode & (FALLOC_FL_PUNCH_HOLE | FALLOC_FL_ZERO_RANGE)) {
         rc = clear_some(s, inode, at, offset + len);
     } else {

@@ -24,6 +24,16 @@ int fs_getattr(struct fs_session *s, uint64_t ino, struct fs_attr *ret_attr)
     return rc;
 }
 
+int check_mutable(const struct inode *inode)
+{
+    return inode->user_flags & (FS_FLAG_IMMUTABLE | FS_FLAG_APPEND) ? -EPERM : 0;
+}
+
+int check_growable(const struct inode *inode)
+{
+    return inode->user_flags & FS_FLAG_IMMUTABLE ? -EPERM : 0;
+}
+
 /* Takes setuid and setgid away. */
 static void kill_priv(struct inode *inode, unsigned kill)
 {
@@ -77,9 +87,23 @@ static int set_xattrs(struct fs_session *s, struct inode *inode, unsigned set)
     return rc;
 }
 
+/* Times may be set to now where a file may grow: that is what growing does. */
+static int check_set(const struct inode *inode, const struct fs_attr *attr, unsigned set)
+{
+    const unsigned grows = FS_SET_ATIME_NOW | FS_SET_MTIME_NOW | FS_SET_CTIME | FS_KILL_PRIV | FS_KILL_SGID;
+
+    if (set & FS_SET_FLAGS)
+        return set != FS_SET_FLAGS ? -EINVAL : attr->flags & ~(uint32_t)FS_FLAGS ? -EOPNOTSUPP : 0;
+    return set & ~grows ? check_mutable(inode) : set ? check_growable(inode) : 0;
+}
+
 int attr_set(struct fs_session *s, struct inode *inode, const struct fs_attr *attr, unsigned set)
 {
     const struct timespec *now = &s->txn.now;
+    int rc = check_set(inode, attr, set);
+
+    if (rc < 0)
+        return rc;
 
     if (set & FS_SET_MODE)
         inode->mode = (inode->mode & S_IFMT) | (attr->mode & 07777);
@@ -87,6 +111,8 @@ int attr_set(struct fs_session *s, struct inode *inode, const struct fs_attr *at
         inode->uid = attr->uid;
     if (set & FS_SET_GID)
         inode->gid = attr->gid;
+    if (set & FS_SET_FLAGS)
+        inode->user_flags = attr->flags;
     kill_priv(inode, set);
     if (set & FS_SET_ATIME)
         inode->atime = attr->atime;
@@ -147,6 +173,8 @@ static bool atime_is_due(const struct fs *fs, const struct inode *inode, const s
 {
     const struct timespec *a = &inode->atime, *m = &inode->mtime, *c = &inode->ctime;
 
+    if (inode->user_flags & FS_FLAG_NOATIME)
+        return false;
     if (fs->options.atime != FS_ATIME_RELATIVE)
         return fs->options.atime == FS_ATIME_ALWAYS;
     return !is_after(a, m) || !is_after(a, c) || a->tv_sec <= now->tv_sec - 24 * 60 * 60;
@@ -241,7 +269,8 @@ static int fill_dots(const struct walk *w, uint64_t *cookie)
     if (w->view.snapshot && w->dir.ino == FS_INO_ROOT)
         up.ino = FS_INO_SNAPSHOTS;
     if (*cookie == 0) {
-        if (w->fill(w->ctx, &(struct fs_dirent){.name = ".", .name_len = 1, .ino = at.ino, .type = S_IFDIR, .cookie = 1}))
+        if (w->fill(w->ctx,
+                    &(struct fs_dirent){.name = ".", .name_len = 1, .ino = at.ino, .type = S_IFDIR, .cookie = 1}))
             return 1;
         *cookie = 1;
     }

@@ -180,6 +180,9 @@ static int write_in_txn(struct fs_session *s, uint64_t ino, const uint8_t *buf, 
         return rc;
     if (!S_ISREG(inode->mode))
         return S_ISDIR(inode->mode) ? -EISDIR : -EINVAL;
+    rc = offset == inode->size ? check_growable(inode) : check_mutable(inode);
+    if (rc < 0)
+        return rc;
     if (offset > inode->size)
         make_sparse(inode);
     unsigned count = 0;
@@ -307,6 +310,8 @@ static int truncate_in_txn(struct fs_session *s, uint64_t ino, uint64_t size, co
         return rc;
     if (!S_ISREG(inode->mode))
         return S_ISDIR(inode->mode) ? -EISDIR : -EINVAL;
+    if ((set & FS_SET_SIZE) && (rc = check_mutable(inode)) < 0)
+        return rc;
     uint64_t to = next_cut(s, inode, size);
     *ret_more = to != size;
     if (to > inode->size) {

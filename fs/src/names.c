@@ -135,7 +135,9 @@ static int dir_for_new(struct fs_session *s, uint64_t parent, const char *name, 
     rc = get_entry(s, &(struct view){.ino = parent}, name, &entry);
     if (rc != -ENOENT)
         return rc < 0 ? rc : -EEXIST;
-    return (*ret_dir)->nlink == 0 ? -ENOENT : 0; /* removed, and still somebody's working directory */
+    if ((*ret_dir)->nlink == 0) /* removed, and still somebody's working directory */
+        return -ENOENT;
+    return check_growable(*ret_dir);
 }
 
 static int init_inode(struct fs_session *s, const struct fs_cred *cred, const struct inode *dir, mode_t mode,
@@ -305,7 +307,7 @@ static int link_in_txn(struct fs_session *s, uint64_t ino, uint64_t parent, cons
         rc = txn_inode(s, ino, ret_inode);
     if (rc < 0)
         return rc;
-    if (S_ISDIR((*ret_inode)->mode))
+    if (S_ISDIR((*ret_inode)->mode) || check_mutable(*ret_inode) < 0)
         return -EPERM;
     if ((*ret_inode)->nlink == 0 && !((*ret_inode)->flags & INODE_LINKABLE))
         return -ENOENT;
@@ -382,6 +384,8 @@ static int remove_in_txn(struct fs_session *s, uint64_t parent, const char *name
         return -ENOTDIR;
     if (!directory && S_ISDIR(inode->mode))
         return -EISDIR;
+    if (check_mutable(dir) < 0 || check_mutable(inode) < 0)
+        return -EPERM;
     if (directory && inode->entries > 0)
         return -ENOTEMPTY;
     rc = txn_remove_name(s, dir, name, entry);

@@ -202,7 +202,11 @@ void make_sparse(struct inode *inode);
 int data_remove(struct fs_session *s, const struct inode *inode);
 int data_truncate(struct fs_session *s, uint64_t ino, uint64_t size, const struct fs_attr *attr, unsigned set);
 
-/* attr.c: what fs_setattr() does to an inode of the open unit; once per unit. */
+/* attr.c */
+/* -EPERM: FS_FLAG_IMMUTABLE or FS_FLAG_APPEND stand against a change; or only the first against growth. */
+int check_mutable(const struct inode *inode);
+int check_growable(const struct inode *inode);
+/* What fs_setattr() does to an inode of the open unit; once per unit. */
 int attr_set(struct fs_session *s, struct inode *inode, const struct fs_attr *attr, unsigned set);
 /* What a change of the contents takes away: as FS_KILL_* in `kill` say, and always security.capability. */
 int attr_kill(struct fs_session *s, struct inode *inode, unsigned kill);

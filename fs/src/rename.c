@@ -155,6 +155,9 @@ static int move_in_txn(struct fs_session *s, const struct move *m)
         return -ENOTDIR;
     if (to->nlink == 0)
         return -ENOENT;
+    if (check_mutable(from) < 0 || check_mutable(moved) < 0 || check_growable(to) < 0 ||
+        (there && (check_mutable(to) < 0 || check_mutable(there) < 0)))
+        return -EPERM;
     if (there && (rc = check_target(m, moved, there)) < 0)
         return rc;
     rc = leave_name(s, m, from, there);

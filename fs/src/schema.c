@@ -187,7 +187,7 @@ static int get_time(const uint8_t *at, struct timespec *ret_time)
     return ret_time->tv_nsec < 1000000000 ? 0 : -EIO;
 }
 
-/* 0 mode, 4 nlink, 8 uid, 12 gid, 16 flags, 20 zero, 24 rdev, 32 size, 40 blocks, 48 generation,
+/* 0 mode, 4 nlink, 8 uid, 12 gid, 16 flags, 20 user_flags, 24 rdev, 32 size, 40 blocks, 48 generation,
  * 56 parent, 64 entries, 72 first_seq, 80 next_seq, 88 orphan, 96 atime, 108 mtime, 120 ctime,
  * 132 btime (seconds 8, nanoseconds 4 each), 144 data_end, 152 zeros to 176. */
 void inode_encode(const struct inode *inode, uint8_t *bytes)
@@ -198,6 +198,7 @@ void inode_encode(const struct inode *inode, uint8_t *bytes)
     put32(bytes + 8, inode->uid);
     put32(bytes + 12, inode->gid);
     put32(bytes + 16, inode->flags);
+    put32(bytes + 20, inode->user_flags);
     put64(bytes + 24, inode->rdev);
     put64(bytes + 32, inode->size);
     put64(bytes + 40, inode->blocks);
@@ -226,6 +227,7 @@ int inode_decode(const uint8_t *bytes, uint32_t len, uint64_t ino, struct inode 
                        .uid = get32(bytes + 8),
                        .gid = get32(bytes + 12),
                        .flags = get32(bytes + 16),
+                       .user_flags = get32(bytes + 20),
                        .rdev = get64(bytes + 24),
                        .size = get64(bytes + 32),
                        .blocks = get64(bytes + 40),
@@ -241,7 +243,7 @@ int inode_decode(const uint8_t *bytes, uint32_t len, uint64_t ino, struct inode 
         i.size > (uint64_t)FS_SIZE_MAX || i.first_seq > i.next_seq || i.next_seq > FS_SEQ_END ||
         i.data_end > (i.size + FS_CHUNK_BYTES - 1) / FS_CHUNK_BYTES || !is_type(i.mode & ~07777u) ||
         (S_ISDIR(i.mode) && !is_ino(i.parent)) || (S_ISLNK(i.mode) && (i.size == 0 || i.size > FS_SYMLINK_MAX)) ||
-        (i.flags & ~(uint32_t)INODE_FLAGS))
+        (i.flags & ~(uint32_t)INODE_FLAGS) || (i.user_flags & ~(uint32_t)FS_FLAGS))
         return -EIO;
     *ret_inode = i;
     return 0;
@@ -269,6 +271,7 @@ void inode_attr(const struct inode *inode, struct fs_attr *ret_attr)
                                  .uid = inode->uid,
                                  .gid = inode->gid,
                                  .rdev = inode->rdev,
+                                 .flags = inode->user_flags,
                                  .atime = inode->atime,
                                  .mtime = inode->mtime,
                                  .ctime = inode->ctime,

@@ -81,6 +81,7 @@ enum {
 struct inode {
     uint64_t ino; /* from the key */
     uint32_t mode, nlink, uid, gid, flags;
+    uint32_t user_flags; /* FS_FLAG_* */
     uint64_t rdev, size, blocks, generation;
     struct timespec atime, mtime, ctime, btime;
     uint64_t parent;             /* directories: where ".." leads */
