@@ -186,28 +186,17 @@ int fs_readlink(struct fs_session *s, uint64_t ino, char *buf, size_t len)
 {
     struct view view;
     struct inode inode;
-    uint32_t got = 0;
     int rc = view_get(s, ino, &view);
 
     if (rc < 0)
         return rc;
-    rc = get_inode(s, &view, &inode);
+    rc = get_contents(s, &view, &inode);
     if (rc == 0 && !S_ISLNK(inode.mode))
         rc = -EINVAL;
-    if (rc == 0) {
-        struct fs_key key = key_chunk(view.ino, 0);
-        struct store_read read = {.key = key.bytes,
-                                  .key_len = key.len,
-                                  .buf = buf,
-                                  .buf_len = (uint32_t)len,
-                                  .value_hint = (uint32_t)inode.size,
-                                  .snapshot = view.snapshot};
-        rc = store_read_wait(s->store, &read);
-        rc = rc == STORE_NOT_FOUND ? -EIO : rc;
-        got = read.value_len;
-    }
+    if (rc == 0)
+        memcpy(buf, s->inode_record + INODE_BYTES, smaller(len, inode.size));
     view_put(s, &view);
-    return rc < 0 ? rc : (int)got;
+    return rc < 0 ? rc : (int)inode.size;
 }
 
 /* ---- directories ------------------------------------------------------------------------------------- */

@@ -39,16 +39,33 @@ int get_value(struct fs_session *s, const struct store_snapshot *snapshot, const
     return rc;
 }
 
+static int read_inode(struct fs_session *s, const struct view *view, uint8_t *buf, uint32_t room, uint32_t value_hint,
+                      struct inode *ret_inode)
+{
+    struct fs_key key = key_inode(view->ino);
+    struct store_read read = {.key = key.bytes,
+                              .key_len = key.len,
+                              .buf = buf,
+                              .buf_len = room,
+                              .value_hint = value_hint,
+                              .snapshot = view->snapshot};
+    int rc = store_read_wait(s->store, &read);
+
+    if (rc == STORE_NOT_FOUND)
+        return -ESTALE;
+    return rc < 0 ? rc : inode_decode(buf, read.value_len, view->ino, ret_inode);
+}
+
 int get_inode(struct fs_session *s, const struct view *view, struct inode *ret_inode)
 {
     uint8_t bytes[INODE_BYTES];
-    struct fs_key key = key_inode(view->ino);
-    uint32_t len;
-    int rc = get_value(s, view->snapshot, &key, bytes, sizeof bytes, &len);
 
-    if (rc == -ENOENT)
-        return -ESTALE;
-    return rc < 0 ? rc : inode_decode(bytes, len, view->ino, ret_inode);
+    return read_inode(s, view, bytes, sizeof bytes, INODE_BYTES, ret_inode);
+}
+
+int get_contents(struct fs_session *s, const struct view *view, struct inode *ret_inode)
+{
+    return read_inode(s, view, s->inode_record, sizeof s->inode_record, INODE_BYTES + FS_INLINE_MAX, ret_inode);
 }
 
 int get_entry(struct fs_session *s, const struct view *dir, const char *name, struct entry *ret_entry)
@@ -89,6 +106,7 @@ void txn_begin(struct fs_session *s)
     struct txn *t = &s->txn;
 
     t->inode_count = t->page_count = t->entry_count = t->dead_count = 0;
+    t->mask_count = t->patch_count = t->part_count = t->fold_count = 0;
     t->inodes_added = 0;
     t->adopted = t->data_bytes = 0;
     t->gap_changed = false;
@@ -112,7 +130,8 @@ int txn_inode(struct fs_session *s, uint64_t ino, struct inode **ret_inode)
         }
     }
     assert(t->inode_count < TXN_INODES);
-    int rc = get_inode(s, &(struct view){.ino = ino}, &t->inodes[t->inode_count]);
+    int rc = read_inode(s, &(struct view){.ino = ino}, t->inode_records[t->inode_count], sizeof *t->inode_records,
+                        INODE_BYTES + FS_INLINE_MAX, &t->inodes[t->inode_count]);
     if (rc < 0)
         return rc;
     t->inode_dirty[t->inode_count] = false;
@@ -134,6 +153,11 @@ struct inode *txn_new_inode(struct fs_session *s, const struct inode *inode)
 void txn_dirty(struct fs_session *s, const struct inode *inode)
 {
     s->txn.inode_dirty[inode - s->txn.inodes] = true;
+}
+
+uint8_t *txn_contents(struct fs_session *s, const struct inode *inode)
+{
+    return s->txn.inode_records[inode - s->txn.inodes] + INODE_BYTES;
 }
 
 static int load_page(struct fs_session *s, uint64_t dir, uint64_t number, struct page **ret_page)
@@ -339,9 +363,11 @@ static int add_inodes_and_pages(struct fs_session *s)
         if (!t->inode_dirty[i])
             continue;
         struct fs_key key = key_inode(t->inodes[i].ino);
-        inode_encode(&t->inodes[i], t->inode_bytes[i]);
-        rc = store_unit_upsert(s->store, key.bytes, key.len, &(struct store_piece){t->inode_bytes[i], INODE_BYTES}, 1,
-                               0);
+        uint32_t len = INODE_BYTES + inode_contents(&t->inodes[i]);
+        inode_encode(&t->inodes[i], t->inode_records[i]);
+        /* Contents grow in place, a little. */
+        rc = store_unit_upsert(s->store, key.bytes, key.len, &(struct store_piece){t->inode_records[i], len}, 1,
+                               (len + 63) & ~63u);
     }
     for (unsigned i = 0; i < t->page_count && rc == 0; i++) {
         struct page *page = &t->pages[i];
@@ -365,6 +391,8 @@ int txn_apply(struct fs_session *s, unsigned flags)
     struct txn *t = &s->txn;
     int rc = add_inodes_and_pages(s);
 
+    if (rc == 0)
+        rc = masks_add(s);
     if (rc == 0 && !(flags & STORE_UNIT_FREES))
         rc = space_take(s->fs, t->data_bytes + UNIT_OVERHEAD_BYTES);
     if (rc < 0) {
