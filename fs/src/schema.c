@@ -92,6 +92,16 @@ struct fs_key key_listing(uint64_t parent, uint64_t page)
     return key_of_two('E', parent, page);
 }
 
+struct fs_key key_block(uint64_t parent, uint64_t block)
+{
+    return key_of_two('M', parent, block);
+}
+
+struct fs_key key_live(uint64_t parent, uint64_t block)
+{
+    return key_of_two('B', parent, block);
+}
+
 struct fs_key key_gap(uint64_t parent, uint64_t first)
 {
     return key_of_two('G', parent, first);
@@ -394,12 +404,12 @@ uint32_t xattr_append(uint8_t *bytes, uint32_t len, const struct xattr *xattr)
     return len + xattr->value_len;
 }
 
-void gap_encode(uint64_t page, uint8_t *bytes)
+void word_encode(uint64_t word, uint8_t *bytes)
 {
-    put64(bytes, page);
+    put64(bytes, word);
 }
 
-uint64_t gap_decode(const uint8_t *bytes)
+uint64_t word_decode(const uint8_t *bytes)
 {
     return get64(bytes);
 }

@@ -8,8 +8,11 @@
  *   'I' ino                  inode
  *   'D' parent name          entry: inode, type, sequence number in the directory
  *   'E' parent page          listing: the entries with sequence numbers [page * 8, page * 8 + 8)
- *   'G' parent page          gap: the listings from `page` to the value are gone (with names before and after)
- *   'H' parent page          the gap that ends before `page` begins at the value
+ *   'M' parent block         the same of [block * 64, block * 64 + 64), once all of these numbers were given
+ *   'B' parent block         which of the entries in that are still there: a bit for each number, the lowest first;
+ *                            absent: all
+ *   'G' parent block         gap: the blocks from `block` to the value are gone (with names before and after)
+ *   'H' parent block         the gap that ends before `block` begins at the value
  *   'C' ino chunk            64 KiB of a file (less: the rest is zeros; absent: all is)
  *   'c' ino chunk page       patch: 4 KiB that stand for that page of the chunk, whatever that says
  *   'P' ino group            masks: for each of 64 chunks, 2 bytes, which of its pages have patches; absent: none
@@ -29,7 +32,8 @@
 #define FS_PAGE_BYTES 4096u
 #define FS_CHUNK_PAGES (FS_CHUNK_BYTES / FS_PAGE_BYTES)
 #define FS_INLINE_MAX 512u /* longest contents of a file that stand in its inode */
-#define FS_LISTING_NAMES 8u
+#define FS_PAGE_NAMES 8u   /* numbers of a listing, */
+#define FS_BLOCK_NAMES 64u /* and of one that is complete */
 #define FS_XATTR_INLINE 512u
 
 /* ---- keys ------------------------------------------------------------------------------------------ */
@@ -44,6 +48,8 @@ struct fs_key key_counter(uint64_t stripe);
 struct fs_key key_inode(uint64_t ino);
 struct fs_key key_entry(uint64_t parent, const char *name, size_t name_len);
 struct fs_key key_listing(uint64_t parent, uint64_t page);
+struct fs_key key_block(uint64_t parent, uint64_t block);
+struct fs_key key_live(uint64_t parent, uint64_t block);
 struct fs_key key_gap(uint64_t parent, uint64_t first);
 struct fs_key key_gap_end(uint64_t parent, uint64_t end);
 struct fs_key key_chunk(uint64_t ino, uint64_t chunk);
@@ -117,7 +123,9 @@ int entry_decode(const uint8_t *bytes, uint32_t len, struct entry *ret_entry);
 
 /* A listing: for each entry 22 bytes (sequence number, inode, type as 4 bytes, name length as 2), name. */
 #define LISTED_HEADER_BYTES 22u
-#define LISTING_BYTES_MAX (FS_LISTING_NAMES * (LISTED_HEADER_BYTES + FS_NAME_MAX))
+#define LISTED_BYTES_MAX (LISTED_HEADER_BYTES + FS_NAME_MAX)
+#define PAGE_BYTES_MAX (FS_PAGE_NAMES * LISTED_BYTES_MAX)
+#define BLOCK_BYTES_MAX (FS_BLOCK_NAMES * LISTED_BYTES_MAX)
 struct listed {
     struct entry entry;
     const char *name; /* inside the listing, no NUL */
@@ -146,9 +154,10 @@ int xattr_next(const uint8_t *bytes, uint32_t len, uint32_t at, struct xattr *re
 /* Appends; returns the new length. There is room for it. */
 uint32_t xattr_append(uint8_t *bytes, uint32_t len, const struct xattr *xattr);
 
-#define GAP_BYTES 8u
-void gap_encode(uint64_t page, uint8_t *bytes);
-uint64_t gap_decode(const uint8_t *bytes);
+/* The value of 'B', 'G' and 'H'. */
+#define WORD_BYTES 8u
+void word_encode(uint64_t word, uint8_t *bytes);
+uint64_t word_decode(const uint8_t *bytes);
 
 #define ORPHAN_BYTES 8u
 void orphan_encode(uint64_t ino, uint8_t *bytes);
