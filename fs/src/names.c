@@ -169,19 +169,18 @@ static int make_in_txn(struct fs_session *s, const struct fs_cred *cred, uint64_
     if (rc < 0)
         return rc;
     if (target) {
-        struct fs_key key = key_chunk(inode->ino, 0);
         inode->size = strlen(target);
-        rc = store_unit_upsert(s->store, key.bytes, key.len,
-                               &(struct store_piece){target, (uint32_t)inode->size}, 1, 0);
-        if (rc < 0)
-            return rc;
+        inode->flags |= INODE_INLINE;
     }
     if (S_ISDIR(inode->mode))
         dir->nlink++;
     rc = txn_add_name(s, dir, name, inode->ino, inode->mode);
-    if (rc == 0)
-        txn_new_inode(s, inode);
-    return rc;
+    if (rc < 0)
+        return rc;
+    struct inode *added = txn_new_inode(s, inode);
+    if (target)
+        memcpy(txn_contents(s, added), target, inode->size);
+    return 0;
 }
 
 static int make(struct fs_session *s, const struct fs_cred *cred, uint64_t parent, const char *name, mode_t mode,

@@ -18,7 +18,7 @@
 #include <store/store.h>
 
 #define SUPERBLOCK_MAGIC UINT64_C(0x53465245545341f6)
-#define SUPERBLOCK_FORMAT 2u
+#define SUPERBLOCK_FORMAT 3u
 #define SUPERBLOCK_SNAPSHOTS_MAX 4096u
 #define SUPERBLOCK_ADDRESS_END (UINT64_C(1) << 48) /* of the log */
 
