@@ -80,13 +80,14 @@ static void make_files(struct fs_session *s)
     ck_assert_int_eq(fs_setxattr(s, ino_acl, FS_ACL_ACCESS, acl, sizeof acl, 0, 0), 0);
     ck_assert_int_eq(fs_setxattr(s, ino_acl, "user.long", bytes, 5000, 0, 0), 0);
     ck_assert_int_eq(fs_setxattr(s, ino_e, FS_ACL_DEFAULT, acl, sizeof acl, 0, 0), 0);
-    for (unsigned i = 0; i < 40; i++) { /* four pages die: a gap */
+    for (unsigned i = 0; i < 330; i++) { /* three of five complete listings die: a gap */
         sprintf(name, "n%u", i);
         (void)made(s, fs_mknod(s, &use_cred, ino_d, name, S_IFREG | 0644, 0, &a), &a);
     }
-    for (unsigned i = 4; i < 30; i++) {
+    for (unsigned i = 4; i < 310; i++) {
         sprintf(name, "n%u", i);
-        ck_assert_int_eq(fs_unlink(s, ino_d, name), 0);
+        if (i != 300)
+            ck_assert_int_eq(fs_unlink(s, ino_d, name), 0);
     }
 }
 
@@ -133,24 +134,25 @@ static uint32_t get(const struct fs_key *key, uint8_t *value, uint32_t room)
     return len;
 }
 
-/* Loads, lets `lie` change, and stores an inode. */
+/* Loads an inode, with its contents, changes it or the length of its record, and stores it. */
 #define INODE_LIE(function, number, change)                                                                           \
     static void function(void)                                                                                        \
     {                                                                                                                 \
         struct fs_key key = key_inode(number);                                                                        \
-        uint8_t bytes[INODE_BYTES];                                                                                   \
+        static uint8_t bytes[INODE_BYTES + INODE_CONTENTS_MAX];                                                       \
+        uint32_t len = get(&key, bytes, sizeof bytes);                                                                \
         struct inode i;                                                                                               \
-        ck_assert_int_eq(inode_decode(bytes, get(&key, bytes, sizeof bytes), number, &i), 0);                         \
+        ck_assert_int_eq(inode_decode(bytes, len, number, &i), 0);                                                    \
         change;                                                                                                       \
         inode_encode(&i, bytes);                                                                                      \
-        put(&key, bytes, INODE_BYTES);                                                                                \
+        put(&key, bytes, len);                                                                                        \
     }
 
 INODE_LIE(no_type, ino_file, i.mode = 0644)
 INODE_LIE(odd_type, ino_file, i.mode = 0150644)
 INODE_LIE(all_mode_bits, ino_file, i.mode = UINT32_MAX)
 INODE_LIE(huge_size, ino_file, i.size = UINT64_C(1) << 63)
-INODE_LIE(large_sparse, ino_file, (i.size = FS_SIZE_MAX, i.flags |= INODE_SPARSE, i.blocks = UINT64_MAX))
+INODE_LIE(large_sparse, ino_file, (i.size = FS_SIZE_MAX, i.flags = INODE_SPARSE, i.blocks = UINT64_MAX, len = INODE_BYTES))
 INODE_LIE(data_end_beyond, ino_file, i.data_end = UINT64_MAX)
 INODE_LIE(odd_time, ino_file, i.atime.tv_nsec = 2000000000)
 INODE_LIE(oldest_time, ino_file, (i.atime.tv_sec = INT64_MIN, i.mtime.tv_sec = INT64_MIN, i.ctime.tv_sec = INT64_MIN))
@@ -160,7 +162,7 @@ INODE_LIE(most_links, ino_file, i.nlink = UINT32_MAX)
 INODE_LIE(flags_without_table, ino_file,
           i.flags |= INODE_XATTRS | INODE_ACCESS_ACL | INODE_CAPABILITY | INODE_DEFAULT_ACL)
 INODE_LIE(flags_without_acl, ino_acl, i.flags |= INODE_CAPABILITY | INODE_DEFAULT_ACL)
-INODE_LIE(file_is_directory, ino_file, (i.mode = S_IFDIR | 0755, i.parent = ino_d, i.next_seq = 1 << 20))
+INODE_LIE(file_is_directory, ino_file, (i.mode = S_IFDIR | 0755, i.flags = 0, i.parent = ino_d, i.next_seq = 1 << 20, len = INODE_BYTES))
 INODE_LIE(directory_is_file, ino_d, i.mode = S_IFREG | 0755)
 INODE_LIE(own_parent, ino_d, i.parent = ino_d)
 INODE_LIE(parent_below, ino_d, i.parent = ino_e)
@@ -174,6 +176,9 @@ INODE_LIE(root_without_entries, FS_INO_ROOT, (i.entries = 0, i.nlink = 0))
 INODE_LIE(long_link, ino_link, i.size = FS_SIZE_MAX)
 INODE_LIE(other_link, ino_link, i.size += 1)
 INODE_LIE(empty_link, ino_link, i.size = 0)
+INODE_LIE(link_to_much, ino_link, len += 1000)
+INODE_LIE(long_contents, ino_file, i.size = FS_INLINE_MAX + 1)
+INODE_LIE(contents_of_a_directory, ino_d, i.flags |= INODE_INLINE)
 INODE_LIE(file_is_link, ino_big, (i.mode = S_IFLNK | 0777, i.size = 4000))
 
 static void short_inode(void)
@@ -201,10 +206,10 @@ static void entry_to_itself(void) { put_entry("e", ino_d, 0, S_IFDIR); }
 static void entry_to_root(void) { put_entry("e", FS_INO_ROOT, 0, S_IFDIR); }
 static void entry_unlisted(void) { put_entry("file", ino_file, UINT64_MAX, S_IFREG); }
 
-/* A listing of ino_d's page 0 with one name of this kind. */
+/* The first listing of ino_d with one name of this kind. */
 static void list_one(const char *name, size_t len, uint64_t ino, uint64_t seq, uint32_t type)
 {
-    struct fs_key key = key_listing(ino_d, 0);
+    struct fs_key key = key_block(ino_d, 0);
     struct entry entry = {.ino = ino, .seq = seq, .type = type};
     uint8_t bytes[2000];
 
@@ -219,7 +224,7 @@ static void empty_name(void) { list_one("", 0, ino_file, 0, S_IFREG); }
 static void listed_nothing(void) { list_one("x", 1, 0, 0, S_IFREG); }
 static void listed_snapshot(void) { list_one("x", 1, FS_INO_SNAPSHOTS, 0, S_IFDIR); }
 static void listed_odd_type(void) { list_one("x", 1, ino_file, 0, 0170000); }
-static void listed_elsewhere(void) { list_one("x", 1, ino_file, 8, S_IFREG); }
+static void listed_elsewhere(void) { list_one("x", 1, ino_file, FS_BLOCK_NAMES, S_IFREG); }
 static void listed_at_the_end(void) { list_one("x", 1, ino_file, UINT64_MAX - 2, S_IFREG); }
 
 static void long_name(void)
@@ -231,7 +236,7 @@ static void long_name(void)
 
 static void listing_backwards(void)
 {
-    struct fs_key key = key_listing(ino_d, 0);
+    struct fs_key key = key_block(ino_d, 0);
     uint8_t bytes[2000];
     uint32_t len = 0;
 
@@ -244,42 +249,42 @@ static void listing_backwards(void)
 
 static void listing_cut_short(void)
 {
-    struct fs_key key = key_listing(ino_d, 0);
-    uint8_t bytes[LISTING_BYTES_MAX];
+    struct fs_key key = key_block(ino_d, 0);
+    uint8_t bytes[BLOCK_BYTES_MAX];
     put(&key, bytes, get(&key, bytes, sizeof bytes) - 3);
 }
 
 static void large_listing(void)
 {
     static const uint8_t zeros[40000];
-    struct fs_key key = key_listing(ino_d, 0);
+    struct fs_key key = key_block(ino_d, 0);
     put(&key, zeros, sizeof zeros);
 }
 
-/* The first page of ino_d is gone, and the gap there leads to `page`. */
-static void gap_to(uint64_t page)
+/* The first listing of ino_d is gone, and the gap there leads to `block`. */
+static void gap_to(uint64_t block)
 {
-    struct fs_key key = key_listing(ino_d, 0), gap = key_gap(ino_d, 0);
-    uint8_t bytes[GAP_BYTES];
+    struct fs_key key = key_block(ino_d, 0), gap = key_gap(ino_d, 0);
+    uint8_t bytes[WORD_BYTES];
 
     ck_assert_int_eq(store_delete(session, key.bytes, key.len), 0);
-    gap_encode(page, bytes);
+    word_encode(block, bytes);
     put(&gap, bytes, sizeof bytes);
 }
 
 static void gap_to_itself(void) { gap_to(0); }
-static void gap_around(void) { gap_to((UINT64_C(1) << 61) + 1); }
+static void gap_around(void) { gap_to((UINT64_C(1) << 58) + 1); }
 static void gap_to_the_end(void) { gap_to(UINT64_MAX); }
-static void gap_beyond(void) { gap_to(UINT64_C(1) << 57); }
+static void gap_beyond(void) { gap_to(UINT64_C(1) << 54); }
 
 static void gaps_of_each_other(void)
 {
-    for (uint64_t page = 0; page < 12; page++) {
-        struct fs_key gap = key_gap(ino_d, page), end = key_gap_end(ino_d, page);
-        uint8_t bytes[GAP_BYTES];
-        gap_encode(page, bytes);
+    for (uint64_t block = 0; block < 6; block++) {
+        struct fs_key gap = key_gap(ino_d, block), end = key_gap_end(ino_d, block);
+        uint8_t bytes[WORD_BYTES];
+        word_encode(block, bytes);
         put(&gap, bytes, sizeof bytes);
-        gap_encode(page + 1, bytes);
+        word_encode(block + 1, bytes);
         put(&end, bytes, sizeof bytes);
     }
 }
@@ -364,14 +369,42 @@ static void orphan_many_times(void) { put_orphan(ino_gone); }
 static void chunk_too_long(void)
 {
     static const uint8_t bytes[62000];
-    struct fs_key key = key_chunk(ino_file, 0);
+    struct fs_key key = key_chunk(ino_big, 1);
     put(&key, bytes, sizeof bytes);
 }
 
-static void link_to_much(void)
+static void put_live(const void *bits, uint32_t len)
 {
-    static const uint8_t bytes[62000];
-    struct fs_key key = key_chunk(ino_link, 0);
+    struct fs_key key = key_live(ino_d, 0);
+    put(&key, bits, len);
+}
+
+static void bits_of_names_cut_short(void) { put_live("\xff\xff\xff", 3); }
+static void bits_of_no_names(void) { put_live("\0\0\0\0\0\0\0", 8); }
+
+/* ino_big says that it has patches, and its first masks are these. */
+INODE_LIE(patched, ino_big, i.flags |= INODE_PATCHED)
+
+static void put_masks(uint16_t first, uint32_t len)
+{
+    struct fs_key key = key_masks(ino_big, 0);
+    uint16_t masks[MASKS_CHUNKS] = {first, first, first}; /* two chunks there are */
+    uint8_t bytes[MASKS_BYTES];
+
+    patched();
+    masks_encode(masks, bytes);
+    put(&key, bytes, len);
+}
+
+static void masks_cut_short(void) { put_masks(1, 7); }
+static void masks_of_no_patches(void) { put_masks(UINT16_MAX, MASKS_BYTES); }
+
+static void patch_too_long(void)
+{
+    static const uint8_t bytes[2 * FS_PAGE_BYTES];
+    struct fs_key key = key_patch(ino_big, 0, 0);
+
+    put_masks(1, MASKS_BYTES);
     put(&key, bytes, sizeof bytes);
 }
 
@@ -404,6 +437,12 @@ static int read_link(struct fs_session *s)
 {
     char target[FS_SYMLINK_MAX];
     return fs_readlink(s, ino_link, target, sizeof target);
+}
+
+static int read_big(struct fs_session *s)
+{
+    static uint8_t bytes[100000];
+    return (int)fs_read(s, ino_big, bytes, sizeof bytes, 0);
 }
 
 static int chmod_acl(struct fs_session *s)
@@ -516,8 +555,16 @@ static const struct lie {
     LIE(orphan_live, 0, stat_file, 0),
     LIE(orphan_absent, 0, stat_d, 0),
     LIE(orphan_many_times, 0, stat_d, 0),
-    LIE(chunk_too_long, 0, stat_file, 0),
+    LIE(chunk_too_long, 0, read_big, 100000),
     LIE(link_to_much, 0, read_link, -EIO),
+    LIE(long_contents, 0, stat_file, -EIO),
+    LIE(contents_of_a_directory, 0, stat_d, -EIO),
+    LIE(bits_of_names_cut_short, 0, list_d, -EIO),
+    LIE(bits_of_no_names, 0, list_d, 0),
+    LIE(patched, 0, read_big, 100000),
+    LIE(masks_cut_short, 0, read_big, -EIO),
+    LIE(masks_of_no_patches, 0, read_big, -EIO),
+    LIE(patch_too_long, 0, read_big, -EIO),
 };
 
 static bool as_wanted(int rc, int wanted)

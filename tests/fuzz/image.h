@@ -206,7 +206,7 @@ static inline uint64_t seal_item(struct image *image, uint64_t at, struct sealin
         sealing->chain_before = sealing->chain;
         sealing->records = 0;
     } else if (r->value_len <= r->capacity) {
-        uint64_t sum = record_checksum(r, word, at, image->store_id);
+        uint64_t sum = record_seal(r, word, at, image->store_id);
         atomic_store_explicit(&r->seal, sum, memory_order_relaxed);
         sealing->chain = chain_fold(sealing->chain, sum);
         sealing->records++;
