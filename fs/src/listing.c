@@ -173,10 +173,10 @@ static int add_pages(struct fs_session *s)
         struct fs_key key = key_listing(page->dir, page->number);
         if (!page->dirty)
             continue;
-        /* Room for a few names more: a new directory's page then grows in place. */
+        /* A new page has room for names as long as its first: it then grows in place. */
         if (page->len > 0)
             rc = store_unit_upsert(s->store, key.bytes, key.len, &(struct store_piece){page->bytes, page->len}, 1,
-                                   page->existed ? (page->len + 255) & ~255u : 256);
+                                   page->existed ? 0 : page->len * FS_PAGE_NAMES);
         else if (page->existed)
             rc = store_unit_delete(s->store, key.bytes, key.len);
     }
