@@ -22,8 +22,8 @@ static bool is_ino(uint64_t ino)
 
 static bool is_type(uint32_t type)
 {
-    return S_ISREG(type) || S_ISDIR(type) || S_ISLNK(type) || S_ISFIFO(type) || S_ISSOCK(type) || S_ISCHR(type) ||
-           S_ISBLK(type);
+    return (type & ~(uint32_t)S_IFMT) == 0 && (S_ISREG(type) || S_ISDIR(type) || S_ISLNK(type) || S_ISFIFO(type) ||
+                                               S_ISSOCK(type) || S_ISCHR(type) || S_ISBLK(type));
 }
 
 static void put64(uint8_t *at, uint64_t n)

@@ -6,8 +6,7 @@
  */
 #include "crash.h"
 
-#include <fuzz/image.h>
-#include <fuzz/use.h>
+#include <fuzz/small.h>
 #include <index.h>
 #include <schema.h>
 #include <unistd.h>
@@ -49,76 +48,18 @@ void *__wrap_aligned_alloc(size_t alignment, size_t size)
     return __real_aligned_alloc(alignment, note(size));
 }
 
-/* ---- the filesystem that is poisoned ------------------------------------------------------------------------ */
+/* ---- lies in records of the filesystem: `session` is of the store, before the filesystem is opened -------------- */
 
 static struct image clean, image;
-static uint64_t ino_d, ino_e, ino_file, ino_big, ino_link, ino_acl, ino_gone; /* ino_gone: an orphan */
-
-static uint64_t made(struct fs_session *s, int rc, struct fs_attr *attr)
-{
-    ck_assert_int_eq(rc, 0);
-    fs_forget(s, attr->ino, 1);
-    return attr->ino;
-}
-
-static void make_files(struct fs_session *s)
-{
-    static const uint8_t acl[] = {2, 0, 0, 0, 1, 0, 6, 0, 255, 255, 255, 255, 2, 0, 6, 0, 5, 0, 0, 0, 4, 0, 4, 0,
-                                  255, 255, 255, 255, 16, 0, 6, 0, 255, 255, 255, 255, 32, 0, 0, 0, 255, 255, 255, 255};
-    static uint8_t bytes[100000];
-    struct fs_attr a;
-    char name[16];
-
-    ino_d = made(s, fs_mkdir(s, &use_cred, FS_INO_ROOT, "d", 0755, &a), &a);
-    ino_e = made(s, fs_mkdir(s, &use_cred, ino_d, "e", 0755, &a), &a);
-    ino_file = made(s, fs_mknod(s, &use_cred, ino_d, "file", S_IFREG | 0644, 0, &a), &a);
-    ino_big = made(s, fs_mknod(s, &use_cred, FS_INO_ROOT, "big", S_IFREG | 0644, 0, &a), &a);
-    ino_link = made(s, fs_symlink(s, &use_cred, FS_INO_ROOT, "link", "d/file", &a), &a);
-    ino_acl = made(s, fs_mknod(s, &use_cred, FS_INO_ROOT, "acl", S_IFREG | 0644, 0, &a), &a);
-    ck_assert_int_eq(fs_write(s, ino_file, "contents", 8, 0, 0), 8);
-    ck_assert_int_eq(fs_write(s, ino_big, bytes, sizeof bytes, 0, 0), sizeof bytes);
-    ck_assert_int_eq(fs_setxattr(s, ino_acl, FS_ACL_ACCESS, acl, sizeof acl, 0, 0), 0);
-    ck_assert_int_eq(fs_setxattr(s, ino_acl, "user.long", bytes, 5000, 0, 0), 0);
-    ck_assert_int_eq(fs_setxattr(s, ino_e, FS_ACL_DEFAULT, acl, sizeof acl, 0, 0), 0);
-    for (unsigned i = 0; i < 330; i++) { /* three of five complete listings die: a gap */
-        sprintf(name, "n%u", i);
-        (void)made(s, fs_mknod(s, &use_cred, ino_d, name, S_IFREG | 0644, 0, &a), &a);
-    }
-    for (unsigned i = 4; i < 310; i++) {
-        sprintf(name, "n%u", i);
-        if (i != 300)
-            ck_assert_int_eq(fs_unlink(s, ino_d, name), 0);
-    }
-}
+static struct store_session *session;
 
 static void make_clean(void)
 {
-    struct device *device;
-    struct fs_options options = {.store = use_tiny};
-    struct store_opened opened;
-    struct fs *fs;
-    struct fs_session *s;
-    struct fs_attr a;
-
-    ck_assert_int_eq(device_memory_open(&device), 0);
-    ck_assert_int_eq(fs_open(device, &options, &fs, &opened), 0);
-    ck_assert_int_eq(fs_session_open(fs, &s), 0);
-    make_files(s);
-    ck_assert_int_eq(fs_mkdir(s, &use_cred, FS_INO_SNAPSHOTS, "one", 0755, &a), 0);
-    ck_assert_int_eq(fs_mkdir(s, &use_cred, FS_INO_SNAPSHOTS, "two", 0755, &a), 0);
-    ck_assert_int_eq(fs_tmpfile(s, &use_cred, FS_INO_ROOT, 0644, &a), 0);
-    ino_gone = a.ino;
-    fs_session_close(s);
-    ck_assert_int_eq(fs_close(fs), 0);
-    image_take(device, &clean);
-    image_take(device, &image);
-    device_close(device);
-    ck_assert(clean.log && clean.index && clean.superblocks[0] && clean.superblocks[1]);
+    small_make(&clean);
+    small_make(&image); /* the same files, to be overwritten */
+    for (unsigned i = 0; i < clean.count; i++)
+        ck_assert_uint_eq(clean.files[i].len, image.files[i].len);
 }
-
-/* ---- lies in records of the filesystem: `session` is of the store, before the filesystem is opened -------------- */
-
-static struct store_session *session;
 
 static void put(const struct fs_key *key, const void *value, uint32_t len)
 {
@@ -148,48 +89,48 @@ static uint32_t get(const struct fs_key *key, uint8_t *value, uint32_t room)
         put(&key, bytes, len);                                                                                        \
     }
 
-INODE_LIE(no_type, ino_file, i.mode = 0644)
-INODE_LIE(odd_type, ino_file, i.mode = 0150644)
-INODE_LIE(all_mode_bits, ino_file, i.mode = UINT32_MAX)
-INODE_LIE(huge_size, ino_file, i.size = UINT64_C(1) << 63)
-INODE_LIE(large_sparse, ino_file, (i.size = FS_SIZE_MAX, i.flags = INODE_SPARSE, i.blocks = UINT64_MAX, len = INODE_BYTES))
-INODE_LIE(data_end_beyond, ino_file, i.data_end = UINT64_MAX)
-INODE_LIE(odd_time, ino_file, i.atime.tv_nsec = 2000000000)
-INODE_LIE(oldest_time, ino_file, (i.atime.tv_sec = INT64_MIN, i.mtime.tv_sec = INT64_MIN, i.ctime.tv_sec = INT64_MIN))
-INODE_LIE(unknown_flags, ino_file, i.flags = UINT32_MAX)
-INODE_LIE(no_links, ino_file, i.nlink = 0)
-INODE_LIE(most_links, ino_file, i.nlink = UINT32_MAX)
-INODE_LIE(flags_without_table, ino_file,
+INODE_LIE(no_type, small.file, i.mode = 0644)
+INODE_LIE(odd_type, small.file, i.mode = 0150644)
+INODE_LIE(all_mode_bits, small.file, i.mode = UINT32_MAX)
+INODE_LIE(huge_size, small.file, i.size = UINT64_C(1) << 63)
+INODE_LIE(large_sparse, small.file, (i.size = FS_SIZE_MAX, i.flags = INODE_SPARSE, i.blocks = UINT64_MAX, len = INODE_BYTES))
+INODE_LIE(data_end_beyond, small.file, i.data_end = UINT64_MAX)
+INODE_LIE(odd_time, small.file, i.atime.tv_nsec = 2000000000)
+INODE_LIE(oldest_time, small.file, (i.atime.tv_sec = INT64_MIN, i.mtime.tv_sec = INT64_MIN, i.ctime.tv_sec = INT64_MIN))
+INODE_LIE(unknown_flags, small.file, i.flags = UINT32_MAX)
+INODE_LIE(no_links, small.file, i.nlink = 0)
+INODE_LIE(most_links, small.file, i.nlink = UINT32_MAX)
+INODE_LIE(flags_without_table, small.file,
           i.flags |= INODE_XATTRS | INODE_ACCESS_ACL | INODE_CAPABILITY | INODE_DEFAULT_ACL)
-INODE_LIE(flags_without_acl, ino_acl, i.flags |= INODE_CAPABILITY | INODE_DEFAULT_ACL)
-INODE_LIE(file_is_directory, ino_file, (i.mode = S_IFDIR | 0755, i.flags = 0, i.parent = ino_d, i.next_seq = 1 << 20, len = INODE_BYTES))
-INODE_LIE(directory_is_file, ino_d, i.mode = S_IFREG | 0755)
-INODE_LIE(own_parent, ino_d, i.parent = ino_d)
-INODE_LIE(parent_below, ino_d, i.parent = ino_e)
-INODE_LIE(no_parent, ino_d, i.parent = 0)
-INODE_LIE(parent_in_snapshot, ino_d, i.parent = UINT64_C(1) << 48 | 1)
-INODE_LIE(many_numbers, ino_d, i.next_seq = FS_SEQ_END)
-INODE_LIE(most_numbers, ino_d, i.next_seq = UINT64_MAX)
-INODE_LIE(numbers_backwards, ino_d, i.first_seq = i.next_seq + 1)
-INODE_LIE(no_entries, ino_d, i.entries = 0)
+INODE_LIE(flags_without_acl, small.acl, i.flags |= INODE_CAPABILITY | INODE_DEFAULT_ACL)
+INODE_LIE(file_is_directory, small.file, (i.mode = S_IFDIR | 0755, i.flags = 0, i.parent = small.d, i.next_seq = 1 << 20, len = INODE_BYTES))
+INODE_LIE(directory_is_file, small.d, i.mode = S_IFREG | 0755)
+INODE_LIE(own_parent, small.d, i.parent = small.d)
+INODE_LIE(parent_below, small.d, i.parent = small.e)
+INODE_LIE(no_parent, small.d, i.parent = 0)
+INODE_LIE(parent_in_snapshot, small.d, i.parent = UINT64_C(1) << 48 | 1)
+INODE_LIE(many_numbers, small.d, i.next_seq = FS_SEQ_END)
+INODE_LIE(most_numbers, small.d, i.next_seq = UINT64_MAX)
+INODE_LIE(numbers_backwards, small.d, i.first_seq = i.next_seq + 1)
+INODE_LIE(no_entries, small.d, i.entries = 0)
 INODE_LIE(root_without_entries, FS_INO_ROOT, (i.entries = 0, i.nlink = 0))
-INODE_LIE(long_link, ino_link, i.size = FS_SIZE_MAX)
-INODE_LIE(other_link, ino_link, i.size += 1)
-INODE_LIE(empty_link, ino_link, i.size = 0)
-INODE_LIE(link_to_much, ino_link, len += 1000)
-INODE_LIE(long_contents, ino_file, i.size = FS_INLINE_MAX + 1)
-INODE_LIE(contents_of_a_directory, ino_d, i.flags |= INODE_INLINE)
-INODE_LIE(file_is_link, ino_big, (i.mode = S_IFLNK | 0777, i.size = 4000))
+INODE_LIE(long_link, small.link, i.size = FS_SIZE_MAX)
+INODE_LIE(other_link, small.link, i.size += 1)
+INODE_LIE(empty_link, small.link, i.size = 0)
+INODE_LIE(link_to_much, small.link, len += 1000)
+INODE_LIE(long_contents, small.file, i.size = FS_INLINE_MAX + 1)
+INODE_LIE(contents_of_a_directory, small.d, i.flags |= INODE_INLINE)
+INODE_LIE(file_is_link, small.big, (i.mode = S_IFLNK | 0777, i.size = 4000))
 
 static void short_inode(void)
 {
-    struct fs_key key = key_inode(ino_file);
+    struct fs_key key = key_inode(small.file);
     put(&key, "short", 5);
 }
 
 static void put_entry(const char *name, uint64_t ino, uint64_t seq, uint32_t type)
 {
-    struct fs_key key = key_entry(ino_d, name, strlen(name));
+    struct fs_key key = key_entry(small.d, name, strlen(name));
     struct entry entry = {.ino = ino, .seq = seq, .type = type};
     uint8_t bytes[ENTRY_BYTES];
 
@@ -200,48 +141,48 @@ static void put_entry(const char *name, uint64_t ino, uint64_t seq, uint32_t typ
 static void entry_to_nothing(void) { put_entry("file", 0, 1, S_IFREG); }
 static void entry_to_snapshot(void) { put_entry("file", UINT64_C(1) << 48 | 1, 1, S_IFDIR); }
 static void entry_to_absent(void) { put_entry("file", 1 << 30, 1, S_IFREG); }
-static void entry_of_no_type(void) { put_entry("file", ino_file, 1, 0); }
-static void entry_of_odd_type(void) { put_entry("file", ino_file, 1, UINT32_MAX); }
-static void entry_to_itself(void) { put_entry("e", ino_d, 0, S_IFDIR); }
+static void entry_of_no_type(void) { put_entry("file", small.file, 1, 0); }
+static void entry_of_odd_type(void) { put_entry("file", small.file, 1, UINT32_MAX); }
+static void entry_to_itself(void) { put_entry("e", small.d, 0, S_IFDIR); }
 static void entry_to_root(void) { put_entry("e", FS_INO_ROOT, 0, S_IFDIR); }
-static void entry_unlisted(void) { put_entry("file", ino_file, UINT64_MAX, S_IFREG); }
+static void entry_unlisted(void) { put_entry("file", small.file, UINT64_MAX, S_IFREG); }
 
-/* The first listing of ino_d with one name of this kind. */
+/* The first listing of small.d with one name of this kind. */
 static void list_one(const char *name, size_t len, uint64_t ino, uint64_t seq, uint32_t type)
 {
-    struct fs_key key = key_block(ino_d, 0);
+    struct fs_key key = key_block(small.d, 0);
     struct entry entry = {.ino = ino, .seq = seq, .type = type};
     uint8_t bytes[2000];
 
     put(&key, bytes, listing_append(bytes, 0, &entry, name, len));
 }
 
-static void name_with_slash(void) { list_one("../etc", 6, ino_file, 0, S_IFREG); }
-static void name_with_nul(void) { list_one("a\0b", 3, ino_file, 0, S_IFREG); }
-static void name_of_a_dot(void) { list_one(".", 1, ino_d, 0, S_IFDIR); }
-static void name_of_dots(void) { list_one("..", 2, ino_d, 0, S_IFDIR); }
-static void empty_name(void) { list_one("", 0, ino_file, 0, S_IFREG); }
+static void name_with_slash(void) { list_one("../etc", 6, small.file, 0, S_IFREG); }
+static void name_with_nul(void) { list_one("a\0b", 3, small.file, 0, S_IFREG); }
+static void name_of_a_dot(void) { list_one(".", 1, small.d, 0, S_IFDIR); }
+static void name_of_dots(void) { list_one("..", 2, small.d, 0, S_IFDIR); }
+static void empty_name(void) { list_one("", 0, small.file, 0, S_IFREG); }
 static void listed_nothing(void) { list_one("x", 1, 0, 0, S_IFREG); }
 static void listed_snapshot(void) { list_one("x", 1, FS_INO_SNAPSHOTS, 0, S_IFDIR); }
-static void listed_odd_type(void) { list_one("x", 1, ino_file, 0, 0170000); }
-static void listed_elsewhere(void) { list_one("x", 1, ino_file, FS_BLOCK_NAMES, S_IFREG); }
-static void listed_at_the_end(void) { list_one("x", 1, ino_file, UINT64_MAX - 2, S_IFREG); }
+static void listed_odd_type(void) { list_one("x", 1, small.file, 0, 0170000); }
+static void listed_elsewhere(void) { list_one("x", 1, small.file, FS_BLOCK_NAMES, S_IFREG); }
+static void listed_at_the_end(void) { list_one("x", 1, small.file, UINT64_MAX - 2, S_IFREG); }
 
 static void long_name(void)
 {
     char name[300];
     memset(name, 'n', sizeof name);
-    list_one(name, sizeof name, ino_file, 0, S_IFREG);
+    list_one(name, sizeof name, small.file, 0, S_IFREG);
 }
 
 static void listing_backwards(void)
 {
-    struct fs_key key = key_block(ino_d, 0);
+    struct fs_key key = key_block(small.d, 0);
     uint8_t bytes[2000];
     uint32_t len = 0;
 
     for (uint64_t seq = 9; seq-- > 0;) {
-        struct entry entry = {.ino = ino_file, .seq = seq % 8, .type = S_IFREG};
+        struct entry entry = {.ino = small.file, .seq = seq % 8, .type = S_IFREG};
         len = listing_append(bytes, len, &entry, "same", 4);
     }
     put(&key, bytes, len);
@@ -249,7 +190,7 @@ static void listing_backwards(void)
 
 static void listing_cut_short(void)
 {
-    struct fs_key key = key_block(ino_d, 0);
+    struct fs_key key = key_block(small.d, 0);
     uint8_t bytes[BLOCK_BYTES_MAX];
     put(&key, bytes, get(&key, bytes, sizeof bytes) - 3);
 }
@@ -257,14 +198,14 @@ static void listing_cut_short(void)
 static void large_listing(void)
 {
     static const uint8_t zeros[40000];
-    struct fs_key key = key_block(ino_d, 0);
+    struct fs_key key = key_block(small.d, 0);
     put(&key, zeros, sizeof zeros);
 }
 
-/* The first listing of ino_d is gone, and the gap there leads to `block`. */
+/* The first listing of small.d is gone, and the gap there leads to `block`. */
 static void gap_to(uint64_t block)
 {
-    struct fs_key key = key_block(ino_d, 0), gap = key_gap(ino_d, 0);
+    struct fs_key key = key_block(small.d, 0), gap = key_gap(small.d, 0);
     uint8_t bytes[WORD_BYTES];
 
     ck_assert_int_eq(store_delete(session, key.bytes, key.len), 0);
@@ -280,7 +221,7 @@ static void gap_beyond(void) { gap_to(UINT64_C(1) << 54); }
 static void gaps_of_each_other(void)
 {
     for (uint64_t block = 0; block < 6; block++) {
-        struct fs_key gap = key_gap(ino_d, block), end = key_gap_end(ino_d, block);
+        struct fs_key gap = key_gap(small.d, block), end = key_gap_end(small.d, block);
         uint8_t bytes[WORD_BYTES];
         word_encode(block, bytes);
         put(&gap, bytes, sizeof bytes);
@@ -291,7 +232,7 @@ static void gaps_of_each_other(void)
 
 static void put_xattrs(const void *table, uint32_t len)
 {
-    struct fs_key key = key_xattrs(ino_acl);
+    struct fs_key key = key_xattrs(small.acl);
     put(&key, table, len);
 }
 
@@ -362,32 +303,32 @@ static void put_orphan(uint64_t ino)
 }
 
 static void orphan_root(void) { put_orphan(FS_INO_ROOT); }
-static void orphan_live(void) { put_orphan(ino_file); }
+static void orphan_live(void) { put_orphan(small.file); }
 static void orphan_absent(void) { put_orphan(1 << 30); }
-static void orphan_many_times(void) { put_orphan(ino_gone); }
+static void orphan_many_times(void) { put_orphan(small.gone); }
 
 static void chunk_too_long(void)
 {
     static const uint8_t bytes[62000];
-    struct fs_key key = key_chunk(ino_big, 1);
+    struct fs_key key = key_chunk(small.big, 1);
     put(&key, bytes, sizeof bytes);
 }
 
 static void put_live(const void *bits, uint32_t len)
 {
-    struct fs_key key = key_live(ino_d, 0);
+    struct fs_key key = key_live(small.d, 0);
     put(&key, bits, len);
 }
 
 static void bits_of_names_cut_short(void) { put_live("\xff\xff\xff", 3); }
 static void bits_of_no_names(void) { put_live("\0\0\0\0\0\0\0", 8); }
 
-/* ino_big says that it has patches, and its first masks are these. */
-INODE_LIE(patched, ino_big, i.flags |= INODE_PATCHED)
+/* small.big says that it has patches, and its first masks are these. */
+INODE_LIE(patched, small.big, i.flags |= INODE_PATCHED)
 
 static void put_masks(uint16_t first, uint32_t len)
 {
-    struct fs_key key = key_masks(ino_big, 0);
+    struct fs_key key = key_masks(small.big, 0);
     uint16_t masks[MASKS_CHUNKS] = {first, first, first}; /* two chunks there are */
     uint8_t bytes[MASKS_BYTES];
 
@@ -402,7 +343,7 @@ static void masks_of_no_patches(void) { put_masks(UINT16_MAX, MASKS_BYTES); }
 static void patch_too_long(void)
 {
     static const uint8_t bytes[2 * FS_PAGE_BYTES];
-    struct fs_key key = key_patch(ino_big, 0, 0);
+    struct fs_key key = key_patch(small.big, 0, 0);
 
     put_masks(1, MASKS_BYTES);
     put(&key, bytes, sizeof bytes);
@@ -412,47 +353,47 @@ static int list_d(struct fs_session *s)
 {
     struct use u = {.s = s};
 
-    return fs_readdir(s, ino_d, 0, true, use_fill, &u);
+    return fs_readdir(s, small.d, 0, true, use_fill, &u);
 }
 
 static int stat_file(struct fs_session *s)
 {
     struct fs_attr attr;
-    return fs_getattr(s, ino_file, &attr);
+    return fs_getattr(s, small.file, &attr);
 }
 
 static int stat_d(struct fs_session *s)
 {
     struct fs_attr attr;
-    return fs_getattr(s, ino_d, &attr);
+    return fs_getattr(s, small.d, &attr);
 }
 
 static int look_up_file(struct fs_session *s)
 {
     struct fs_attr attr;
-    return fs_lookup(s, ino_d, "file", &attr);
+    return fs_lookup(s, small.d, "file", &attr);
 }
 
 static int read_link(struct fs_session *s)
 {
     char target[FS_SYMLINK_MAX];
-    return fs_readlink(s, ino_link, target, sizeof target);
+    return fs_readlink(s, small.link, target, sizeof target);
 }
 
 static int read_big(struct fs_session *s)
 {
     static uint8_t bytes[100000];
-    return (int)fs_read(s, ino_big, bytes, sizeof bytes, 0);
+    return (int)fs_read(s, small.big, bytes, sizeof bytes, 0);
 }
 
 static int chmod_acl(struct fs_session *s)
 {
-    return fs_setattr(s, ino_acl, &(struct fs_attr){.mode = 0600}, FS_SET_MODE, NULL);
+    return fs_setattr(s, small.acl, &(struct fs_attr){.mode = 0600}, FS_SET_MODE, NULL);
 }
 
 static int list_acl(struct fs_session *s)
 {
-    return (int)fs_listxattr(s, ino_acl, true, NULL, 0);
+    return (int)fs_listxattr(s, small.acl, true, NULL, 0);
 }
 
 static int make_a_file(struct fs_session *s)
@@ -463,7 +404,7 @@ static int make_a_file(struct fs_session *s)
 
 static int move_into_e(struct fs_session *s)
 {
-    return fs_rename(s, &use_cred, FS_INO_ROOT, "d", ino_e, "d", 0);
+    return fs_rename(s, &use_cred, FS_INO_ROOT, "d", small.e, "d", 0);
 }
 
 /* Opening says `wanted`; then `probe` says `told`. */
