@@ -281,6 +281,7 @@ int write_span(struct fs_session *s, struct inode *inode, const struct span *spa
     } else if (goes_in(s, inode, span, *mask.of, old)) {
         rc = write_in(s, inode, span, old);
     } else {
+        s->txn.data_bytes += (uint64_t)__builtin_popcount(span_pages(span)) * FS_PAGE_BYTES - span->len;
         rc = patches_write(s, inode, span, mask, old, reach);
         end = (uint32_t)smaller(reach, (end + FS_PAGE_BYTES - 1) / FS_PAGE_BYTES * FS_PAGE_BYTES);
     }

@@ -14,6 +14,7 @@
 #define COOKIE_FIRST 3
 
 #define AHEAD 24u        /* listings that are asked for at once */
+#define WITH_ATTR 24u    /* entries whose inodes are: about what the kernel has room for */
 #define HINT_BYTES 3500u /* most blocks, with their heads */
 
 struct walk {
@@ -128,22 +129,30 @@ static int read_listing(const struct walk *w, const struct place *place, uint32_
     return reads[1].value_len == WORD_BYTES ? 0 : -EIO;
 }
 
-/* The entries of the listing that has number `from`, from that on. */
-static int fill_batch(const struct walk *w, const struct place *place, uint64_t from, bool refs, struct batch *batch)
+/* The entries of the listing that has number `from`, from that on, as many as are wanted at once. */
+static int fill_batch(const struct walk *w, struct place *place, uint64_t from, bool refs, struct batch *batch)
 {
     struct fs_session *s = w->s;
+    unsigned most = w->with_attr ? WITH_ATTR : FS_BLOCK_NAMES;
     struct listed listed;
-    uint64_t live = 0;
+    uint64_t live = 0, least = 0;
     uint32_t len = 0;
     int rc = read_listing(w, place, &len, &live);
 
     for (uint32_t at = 0; rc == 0 && at < len;) {
         int next = listing_next(s->listing, len, at, &listed);
+        if (next < 0 || listed.entry.seq < least || listed.entry.seq >= place->next)
+            return -EIO;
         at = (uint32_t)next;
-        if (next < 0 || batch->count == FS_BLOCK_NAMES)
-            rc = -EIO;
-        else if (listed.entry.seq >= from && live >> listed.entry.seq % FS_BLOCK_NAMES & 1 &&
-                 (!refs || (rc = ref_get(s->fs, listed.entry.ino)) == 0))
+        least = listed.entry.seq + 1;
+        if (listed.entry.seq < from || !(live >> listed.entry.seq % FS_BLOCK_NAMES & 1))
+            continue;
+        if (batch->count == most) {
+            place->next = listed.entry.seq;
+            return 0;
+        }
+        rc = refs ? ref_get(s->fs, listed.entry.ino) : 0;
+        if (rc == 0)
             batch->listed[batch->count++] = listed;
     }
     batch->absent = rc == -ENOENT;

@@ -259,7 +259,7 @@ int inode_decode(const uint8_t *bytes, uint32_t len, uint64_t ino, struct inode 
     }
     if (get_time(bytes + 48, &i.atime) < 0 || get_time(bytes + 60, &i.mtime) < 0 ||
         get_time(bytes + 72, &i.ctime) < 0 || get_time(bytes + 84, &i.btime) < 0 ||
-        i.size > (uint64_t)FS_SIZE_MAX || i.first_seq > i.next_seq ||
+        i.size > (uint64_t)FS_SIZE_MAX || i.first_seq > i.next_seq || i.next_seq >> FS_SEQ_BITS ||
         i.data_end > (i.size + FS_CHUNK_BYTES - 1) / FS_CHUNK_BYTES || (i.mode & S_IFMT) == 0 ||
         (i.flags & ~(uint32_t)INODE_FLAGS) || !contents_are_sound(&i, len))
         return -EIO;
@@ -329,7 +329,7 @@ int entry_decode(const uint8_t *bytes, uint32_t len, struct entry *ret_entry)
     if (len != ENTRY_BYTES)
         return -EIO;
     *ret_entry = (struct entry){get64(bytes), get64(bytes + 8), get32(bytes + 16)};
-    return ret_entry->ino == 0 || (ret_entry->type & ~(uint32_t)S_IFMT) ? -EIO : 0;
+    return ret_entry->ino == 0 || (ret_entry->type & ~(uint32_t)S_IFMT) || ret_entry->seq >> FS_SEQ_BITS ? -EIO : 0;
 }
 
 int listing_next(const uint8_t *bytes, uint32_t len, uint32_t at, struct listed *ret_listed)

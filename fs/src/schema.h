@@ -34,6 +34,7 @@
 #define FS_INLINE_MAX 512u /* longest contents of a file that stand in its inode */
 #define FS_PAGE_NAMES 8u   /* numbers of a listing, */
 #define FS_BLOCK_NAMES 64u /* and of one that is complete */
+#define FS_SEQ_BITS 48     /* of a sequence number */
 #define FS_XATTR_INLINE 512u
 
 /* ---- keys ------------------------------------------------------------------------------------------ */
