@@ -311,8 +311,7 @@ int cut_chunk(struct fs_session *s, struct inode *inode, uint64_t chunk, uint32_
         return store_unit_delete(s->store, key.bytes, key.len);
     if (len <= rest)
         return 0;
-    return store_unit_rmw(s->store, key.bytes, key.len, &STORE_PATCH,
-                          txn_patch(s, (struct store_patch){.cut = rest}));
+    return store_unit_rmw(s->store, key.bytes, key.len, &STORE_PATCH, txn_patch(s, (struct store_patch){.cut = rest}));
 }
 
 /* ---- contents in the inode --------------------------------------------------------------------------- */
@@ -524,8 +523,8 @@ static uint64_t next_cut(const struct fs_session *s, const struct inode *inode, 
     return (end - step) * FS_CHUNK_BYTES;
 }
 
-static int truncate_in_txn(struct fs_session *s, uint64_t ino, uint64_t size, const struct fs_attr *attr,
-                           unsigned set, bool *ret_more)
+static int truncate_in_txn(struct fs_session *s, uint64_t ino, uint64_t size, const struct fs_attr *attr, unsigned set,
+                           bool *ret_more)
 {
     struct inode *inode;
     int rc = txn_inode(s, ino, &inode);

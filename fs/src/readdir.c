@@ -36,7 +36,8 @@ static int fill_dots(const struct walk *w, uint64_t *cookie)
     if (w->view.snapshot && w->dir.ino == FS_INO_ROOT)
         up.ino = FS_INO_SNAPSHOTS;
     if (*cookie == 0) {
-        if (w->fill(w->ctx, &(struct fs_dirent){.name = ".", .name_len = 1, .ino = at.ino, .type = S_IFDIR, .cookie = 1}))
+        if (w->fill(w->ctx,
+                    &(struct fs_dirent){.name = ".", .name_len = 1, .ino = at.ino, .type = S_IFDIR, .cookie = 1}))
             return 1;
         *cookie = 1;
     }
@@ -88,7 +89,8 @@ static void start_read(const struct walk *w, unsigned i, struct fs_key key, void
 }
 
 /* Starts to read the listing: its names, and of a block the bits. */
-static unsigned start_listing(const struct walk *w, unsigned i, const struct place *place, uint8_t *names, uint8_t *live)
+static unsigned start_listing(const struct walk *w, unsigned i, const struct place *place, uint8_t *names,
+                              uint8_t *live)
 {
     if (!place->complete) {
         start_read(w, i, key_listing(w->view.ino, place->at), names, names ? PAGE_BYTES_MAX : 0);
