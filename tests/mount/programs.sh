@@ -93,7 +93,7 @@ if have sqlite3; then
     for mode in delete wal; do
         db=$mnt/crash-$mode.db
         sqlite3 "$db" "pragma journal_mode=$mode; create table t(a integer primary key, b text);" >/dev/null
-        (i=0 && while sqlite3 -cmd "pragma synchronous=full" "$db" "insert into t(b) values (hex(randomblob(2000)));"; do
+        (i=0 && while sqlite3 -cmd "pragma synchronous=extra" "$db" "insert into t(b) values (hex(randomblob(2000)));"; do
             echo $((i += 1)) >"$work/committed"
         done) 2>/dev/null &
         while [ "$(cat "$work/committed" 2>/dev/null || echo 0)" -lt 10 ]; do sleep 0.05; done
