@@ -45,6 +45,8 @@ struct fs_key key_chunk(uint64_t ino, uint64_t chunk);
 struct fs_key key_xattrs(uint64_t ino);
 struct fs_key key_xattr(uint64_t ino, const char *name, size_t name_len);
 struct fs_key key_orphan(uint64_t number);
+/* The number at `bytes` inside a key: the first is behind the kind, the second behind that. */
+uint64_t key_number(const uint8_t *bytes);
 
 /* ---- values ---------------------------------------------------------------------------------------- */
 
