@@ -400,15 +400,16 @@ static void op_init(void *userdata, struct fuse_conn_info *conn)
      *   ATOMIC_O_TRUNC   truncation would ride on OPEN, which we have the kernel leave out
      *   AUTO_INVAL_DATA  would drop cached pages after each of our own writes, as mtime changed
      *   HANDLE_KILLPRIV  see wire.c for the second version of it
-     *   IOCTL_DIR, WRITEBACK_CACHE */
+     *   WRITEBACK_CACHE */
     conn->want &=
         ~(unsigned)(FUSE_CAP_ATOMIC_O_TRUNC | FUSE_CAP_AUTO_INVAL_DATA | FUSE_CAP_HANDLE_KILLPRIV |
-                    FUSE_CAP_IOCTL_DIR | FUSE_CAP_WRITEBACK_CACHE | FUSE_CAP_SPLICE_READ |
+                    FUSE_CAP_WRITEBACK_CACHE | FUSE_CAP_SPLICE_READ |
                     FUSE_CAP_SPLICE_WRITE | FUSE_CAP_SPLICE_MOVE);
     conn->want |= conn->capable & (unsigned)(FUSE_CAP_ASYNC_READ | FUSE_CAP_ASYNC_DIO | FUSE_CAP_READDIRPLUS |
                                              FUSE_CAP_READDIRPLUS_AUTO | FUSE_CAP_PARALLEL_DIROPS |
                                              FUSE_CAP_CACHE_SYMLINKS | FUSE_CAP_EXPLICIT_INVAL_DATA |
-                                             FUSE_CAP_DONT_MASK | FUSE_CAP_EXPORT_SUPPORT);
+                                             FUSE_CAP_DONT_MASK | FUSE_CAP_EXPORT_SUPPORT |
+                                             FUSE_CAP_IOCTL_DIR);
     if (!adapter->no_xattr)
         conn->want |= conn->capable & (unsigned)FUSE_CAP_POSIX_ACL;
     else
@@ -420,7 +421,7 @@ static void op_init(void *userdata, struct fuse_conn_info *conn)
 }
 
 /* Left out, so that libfuse answers ENOSYS and the kernel stops asking or does it by itself:
- * access (default_permissions), locks, ioctl, poll. */
+ * access (default_permissions), locks, poll. */
 const struct fuse_lowlevel_ops ADAPTER_OPS = {
     .init = op_init,
     .lookup = op_lookup,
@@ -454,4 +455,5 @@ const struct fuse_lowlevel_ops ADAPTER_OPS = {
     .fallocate = op_fallocate,
     .lseek = op_lseek,
     .copy_file_range = op_copy_file_range,
+    .ioctl = op_ioctl,
 };

@@ -72,9 +72,6 @@ static void drop_faults(struct check *c)
 /* A record of a key is damaged: what it was, and that the key is not to be believed from older records. */
 static int take_lost(struct check *c, const struct store_damage *damage, struct fault *fault)
 {
-    static const char *const what[] = {"attributes cannot be read", "a name in it cannot be read",
-                                       "contents cannot be read",   "extended attributes cannot be read",
-                                       "a record cannot be read"};
     uint64_t room = c->gone_room;
     int rc = check_grow(&c->gone, c->gone_count, &room, sizeof *c->gone);
     const uint8_t *key = damage->key;
@@ -93,29 +90,8 @@ static int take_lost(struct check *c, const struct store_damage *damage, struct 
     if (!(fault->key = malloc(sizeof *fault->key)))
         return -ENOMEM;
     *fault->key = gone->key;
-    switch (key[0]) {
-    case 'I':
-        fault->what = what[0];
-        break;
-    case 'D':
-    case 'E':
-    case 'G':
-    case 'H':
-        fault->what = what[1];
-        break;
-    case 'C':
-        fault->what = what[2];
-        fault->number = damage->key_len == 17 ? key_number(key + 9) * FS_CHUNK_BYTES : 0;
-        fault->len = FS_CHUNK_BYTES;
-        break;
-    case 'X':
-    case 'Y':
-        fault->what = what[3];
-        break;
-    default:
-        fault->what = what[4];
-        break;
-    }
+    fault->what = check_key_words(key, damage->key_len);
+    check_key_range(key, damage->key_len, &fault->number, &fault->len);
     return 0;
 }
 

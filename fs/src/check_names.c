@@ -19,6 +19,35 @@ uint64_t check_key_ino(const void *key, uint32_t key_len)
     return key_len >= 9 && memchr("IDEGHCXY", bytes[0], 8) ? key_number(bytes + 1) : 0;
 }
 
+const char *check_key_words(const void *key, uint32_t key_len)
+{
+    switch (key_len > 0 ? *(const char *)key : 0) {
+    case 'I':
+        return "attributes cannot be read";
+    case 'D':
+    case 'E':
+    case 'G':
+    case 'H':
+        return "a name cannot be read";
+    case 'C':
+        return "contents cannot be read";
+    case 'X':
+    case 'Y':
+        return "extended attributes cannot be read";
+    default:
+        return "a record cannot be read";
+    }
+}
+
+void check_key_range(const void *key, uint32_t key_len, uint64_t *ret_offset, uint64_t *ret_len)
+{
+    const uint8_t *bytes = key;
+    bool contents = key_len == 17 && bytes[0] == 'C';
+
+    *ret_offset = contents ? key_number(bytes + 9) * FS_CHUNK_BYTES : 0;
+    *ret_len = contents ? FS_CHUNK_BYTES : 0;
+}
+
 static int compare(const void *a, const void *b)
 {
     const uint64_t *left = a, *right = b;

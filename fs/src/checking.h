@@ -151,6 +151,10 @@ char *check_path(struct check *c, uint64_t ino);
 void check_names_fini(struct check *c);
 /* What a key is about: an inode, and in a directory a name. 0: nothing. */
 uint64_t check_key_ino(const void *key, uint32_t key_len);
+/* In words, what a damaged record of such a key means for the inode. */
+const char *check_key_words(const void *key, uint32_t key_len);
+/* Which bytes of the file: *ret_len is 0 if it is not about contents. */
+void check_key_range(const void *key, uint32_t key_len, uint64_t *ret_offset, uint64_t *ret_len);
 
 /* check_repair.c: mends the faults that were found. The store is open for writing. */
 int check_repair(struct check *c);

@@ -158,33 +158,48 @@ static void tell_log(struct salvage *salvage, const struct salvage_lost *lost)
                                                  .what = "no sound record"});
 }
 
-int salvage_pass(struct salvage *salvage, struct scan *scan, uint64_t at, uint64_t limit, uint64_t version,
-                 uint64_t *ret_next, const struct salvage_lost **ret_lost)
+void salvage_lost_fini(struct salvage_lost *lost)
 {
-    uint64_t stop = round_up(at + 1, scan->segment_bytes), next = at + 8;
-    struct salvage_lost lost;
-    int rc = read_key(scan, at, version, &lost);
+    free(lost->key);
+    lost->key = NULL;
+    lost->hash = 0;
+}
 
-    if (stop > limit)
-        stop = limit;
-    while (next < stop && next < scan->end && !goes_on(scan, next, version))
+int salvage_look(struct scan *scan, uint64_t at, uint64_t stop, uint64_t version, struct salvage_lost *ret_lost,
+                 uint64_t *ret_next)
+{
+    uint64_t segment = round_up(at + 1, scan->segment_bytes), next = at + 8;
+    int rc = read_key(scan, at, version, ret_lost);
+
+    if (stop > segment)
+        stop = segment;
+    while (rc == 0 && next < stop && next < scan->end && !goes_on(scan, next, version))
         next += 8;
     if (next >= scan->end)
         next = stop;
-    if (rc == 0 && lost.key && at + RECORD_HEADER_BYTES + lost.key_len > next) {
-        free(lost.key);
-        lost = (struct salvage_lost){.address = at};
-    }
+    if (ret_lost->key && at + RECORD_HEADER_BYTES + ret_lost->key_len > next)
+        salvage_lost_fini(ret_lost);
+    ret_lost->len_bytes = next - at;
+    *ret_next = next;
+    return rc;
+}
+
+int salvage_pass(struct salvage *salvage, struct scan *scan, uint64_t at, uint64_t limit, uint64_t version,
+                 uint64_t *ret_next, const struct salvage_lost **ret_lost)
+{
+    struct salvage_lost lost;
+    uint64_t next;
+    int rc = salvage_look(scan, at, limit, version, &lost, &next);
+
     if (rc == 0)
         rc = add_hole(salvage, at, next);
     if (rc == 0 && lost.key)
         rc = grow(&salvage->lost, salvage->lost_count, &salvage->lost_room, sizeof *salvage->lost);
     if (rc < 0) {
-        free(lost.key);
+        salvage_lost_fini(&lost);
         return rc;
     }
     salvage->damaged = true;
-    lost.len_bytes = next - at;
     *ret_next = next;
     *ret_lost = NULL;
     if (lost.key) {
@@ -203,11 +218,8 @@ void salvage_judge(struct salvage *salvage, uint64_t address, bool believed)
     while (salvage->lost[i].address != address) /* one of the last: noted in this extent */
         i--;
     struct salvage_lost *lost = &salvage->lost[i];
-    if (!believed) {
-        free(lost->key);
-        lost->key = NULL;
-        lost->hash = 0;
-    }
+    if (!believed)
+        salvage_lost_fini(lost);
     tell_log(salvage, lost);
     if (!believed)
         memmove(lost, lost + 1, (--salvage->lost_count - i) * sizeof *lost);

@@ -55,6 +55,11 @@ void salvage_close(struct salvage *salvage);
 /* What a reader of the log passes over. */
 const struct holes *salvage_holes(const struct store *store);
 
+/* The log is not sound at `at`, where an item should begin: where it goes on, at `stop` at the latest, and what the
+ * record there seems to have been; salvage_lost_fini(). */
+int salvage_look(struct scan *scan, uint64_t at, uint64_t stop, uint64_t version, struct salvage_lost *ret_lost,
+                 uint64_t *ret_next);
+void salvage_lost_fini(struct salvage_lost *lost);
 /* The log is not sound at `at`, where an item should begin: finds where it goes on, at `limit` at the latest, notes
  * and notes the hole between. *ret_lost: what the record there seems to have been, to be judged, or NULL; valid until the
  * next call. */

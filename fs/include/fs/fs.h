@@ -258,6 +258,28 @@ struct fs_checked {
  */
 FS_NODISCARD int fs_check(struct device *device, const struct fs_check_options *options, struct fs_checked *ret_checked);
 
+/* ---- scrub ---------------------------------------------------------------------------------------- */
+
+#define FS_SCRUB_FAULTS 8u /* told by one call; the rest by the next */
+
+struct fs_scrub {
+    bool restart;       /* from the beginning, not where the last call of any session stopped */
+    uint32_t max_bytes; /* to be read by this call */
+
+    uint64_t read_bytes;    /* by this call */
+    uint64_t position, end; /* in the log */
+    bool finished;          /* that was all: the next call begins anew */
+    uint32_t count;
+    struct fs_scrub_fault {
+        uint64_t ino; /* of the file, or of the directory that had the name; 0: not known, or nothing live */
+        uint64_t offset, len; /* bytes of the file, or of the log */
+        char what[64], name[FS_NAME_MAX + 1]; /* name: "" */
+    } faults[FS_SCRUB_FAULTS];
+};
+/* Reads on in the log of an open filesystem and verifies its checksums (store_scrub()). How far it came is kept until
+ * fs_close(). */
+FS_NODISCARD int fs_scrub(struct fs_session *s, struct fs_scrub *scrub);
+
 /* The store underneath, for statistics. Valid until fs_close(). */
 struct store *fs_store(struct fs *fs);
 

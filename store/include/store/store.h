@@ -347,6 +347,24 @@ STORE_NODISCARD int store_scan(struct store_session *session, store_each each, v
 /* The same for every record and tombstone of the log, live or not. */
 STORE_NODISCARD int store_scan_log(struct store_session *session, store_each each, void *ctx);
 
+/*
+ * Scrub: reads what the store and its snapshots keep of the log from the device, and verifies every checksum, beside
+ * whatever else goes on. The caller zeroes the struct, sets the first group, and calls again while it gets 1; it sleeps in
+ * between as it likes, and may stop, and go on later with `position`.
+ */
+struct store_scrub {
+    uint64_t position;  /* where to go on; 0: at the beginning */
+    uint64_t max_bytes; /* to be read by a call, more or less */
+    /* For each damaged place. The key is given if a read of it comes upon the damage. */
+    void (*damage)(void *ctx, const struct store_damage *damage);
+    void *ctx;
+
+    uint64_t read_bytes; /* by this call */
+    uint64_t end;        /* of the log, as of now */
+};
+/* 1: there may be more; 0: that was all; -errno, the position then is where it failed. */
+STORE_NODISCARD int store_scrub(struct store_session *session, struct store_scrub *scrub);
+
 /* ---- snapshots -------------------------------------------------------------------------------- */
 
 struct store_snapshot_info {
