@@ -75,7 +75,7 @@ __attribute__((format(printf, 1, 2), noreturn)) static inline void give_up(const
     abort(); /* for the compiler: a failure of check does not return */
 }
 
-static uint64_t hash_bytes(const void *bytes, size_t len)
+static inline uint64_t hash_bytes(const void *bytes, size_t len)
 {
     const unsigned char *at = bytes;
     uint64_t h = len, word;
