@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 /*
- * fasterfs scrub: asks the daemon for one part after the other, and sleeps in between. What is damaged is told by inode;
- * the names are found at the end, by a walk over the mount.
+ * fasterfs scrub: asks the daemon for one part after the other, and sleeps in between. What is damaged is told by
+ * inode; the names are found at the end, by a walk over the mount.
  */
 #include "cli.h"
 #include "scrubbing.h"
@@ -106,8 +106,9 @@ static void print_json(const char *mountpoint, int status, uint64_t bytes)
             fputs("null", stdout);
         fputs(", \"snapshot\": null, \"what\": ", stdout);
         print_json_string(hit->fault.what);
-        printf(", \"ino\": %llu, \"offset\": %llu, \"len\": %llu, \"mended\": false}", (unsigned long long)hit->fault.ino,
-               (unsigned long long)hit->fault.offset, (unsigned long long)hit->fault.len);
+        printf(", \"ino\": %llu, \"offset\": %llu, \"len\": %llu, \"mended\": false}",
+               (unsigned long long)hit->fault.ino, (unsigned long long)hit->fault.offset,
+               (unsigned long long)hit->fault.len);
     }
     printf("%s]\n}\n", found.count ? "\n  " : "");
 }

@@ -45,8 +45,8 @@ int check_fault(struct check *c, enum fault_kind kind, uint64_t ino, const char 
     return add_fault(c, &(struct fault){.kind = kind, .ino = ino, .what = what});
 }
 
-int check_fault_at(struct check *c, enum fault_kind kind, uint64_t ino, const char *what, const void *key, uint32_t key_len,
-                   uint64_t number)
+int check_fault_at(struct check *c, enum fault_kind kind, uint64_t ino, const char *what, const void *key,
+                   uint32_t key_len, uint64_t number)
 {
     struct fault fault = {.kind = kind, .ino = ino, .what = what, .number = number, .key = malloc(sizeof *fault.key)};
 
@@ -211,10 +211,8 @@ int check_read(struct check *c)
 static int open_store(struct check *c, bool read_only, struct fs_checked *checked)
 {
     struct store_salvage salvage = {.damage = take_damage, .progress = take_progress, .ctx = c};
-    struct store_options options = {.memory_bytes = c->options.memory_bytes,
-                                    .no_background = true,
-                                    .read_only = read_only,
-                                    .salvage = &salvage};
+    struct store_options options = {
+        .memory_bytes = c->options.memory_bytes, .no_background = true, .read_only = read_only, .salvage = &salvage};
     struct store_opened opened;
 
     c->repairing = !read_only;

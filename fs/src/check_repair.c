@@ -406,7 +406,8 @@ static int each_value(void *ctx, const struct store_item *item)
     return rc < 0 ? rc : store_delete(c->session, key, item->key_len);
 }
 
-/* ---- the whole ---------------------------------------------------------------------------------------------------- */
+/* ---- the whole ----------------------------------------------------------------------------------------------------
+ */
 
 static int mend_super(struct check *c, uint64_t ino)
 {

@@ -42,10 +42,8 @@ static int add_node(struct check *c, const struct inode *inode)
     if (rc < 0)
         return rc;
     struct node *node = &c->nodes[c->node_count++];
-    *node = (struct node){.ino = inode->ino,
-                          .nlink = inode->nlink,
-                          .mode = (uint16_t)inode->mode,
-                          .flags = (uint8_t)inode->flags};
+    *node = (struct node){
+        .ino = inode->ino, .nlink = inode->nlink, .mode = (uint16_t)inode->mode, .flags = (uint8_t)inode->flags};
     if (S_ISDIR(inode->mode)) {
         node->dir.parent = inode->parent;
         node->dir.first_seq = inode->first_seq;
@@ -127,8 +125,8 @@ static int take_entry(struct check *c, const struct store_item *item)
                               item->key_len, entry.ino);
     node->names++;
     if (!dir)
-        return check_fault_at(c, FAULT_PARENT, parent, "a directory that is not there has names in it", key, item->key_len,
-                              0);
+        return check_fault_at(c, FAULT_PARENT, parent, "a directory that is not there has names in it", key,
+                              item->key_len, 0);
     if (!S_ISDIR(dir->mode))
         return check_fault_at(c, FAULT_ENTRY, parent, "a name in what is no directory", key, item->key_len, 0);
     dir->entries--;
@@ -137,8 +135,8 @@ static int take_entry(struct check *c, const struct store_item *item)
     if (entry.seq < dir->dir.first_seq || entry.seq >= dir->dir.next_seq || (node->mode & S_IFMT) != entry.type)
         dir->dir.agreement++; /* agrees with nothing */
     if (S_ISDIR(node->mode) && node->dir.parent != parent)
-        return check_fault_at(c, FAULT_TWICE, parent, "a second name of a directory, or its \"..\" leads elsewhere", key,
-                              item->key_len, entry.ino);
+        return check_fault_at(c, FAULT_TWICE, parent, "a second name of a directory, or its \"..\" leads elsewhere",
+                              key, item->key_len, entry.ino);
     return 0;
 }
 
@@ -225,7 +223,8 @@ static int take_chunk(struct check *c, const struct store_item *item)
     uint64_t reach = node->file.size - chunk * FS_CHUNK_BYTES, room = reach < FS_CHUNK_BYTES ? reach : FS_CHUNK_BYTES;
     node->file.chunks++;
     if (item->value_len > room)
-        return check_fault_at(c, FAULT_LENGTH, ino, "contents reach beyond the end of the file", key, item->key_len, room);
+        return check_fault_at(c, FAULT_LENGTH, ino, "contents reach beyond the end of the file", key, item->key_len,
+                              room);
     if (node->flags & INODE_SPARSE)
         node->file.blocks -= (item->value_len + 511) / 512;
     else
@@ -370,7 +369,8 @@ int check_judge(struct check *c)
         root->state |= NODE_REACHED | NODE_VISITED;
     else
         rc = check_fault(c, FAULT_SUPER, FS_INO_ROOT, "there is no root directory");
-    if (rc == 0 && (!c->super_found || c->super.next_ino <= c->highest_ino || c->super.next_orphan <= c->highest_orphan))
+    if (rc == 0 &&
+        (!c->super_found || c->super.next_ino <= c->highest_ino || c->super.next_orphan <= c->highest_orphan))
         rc = check_fault(c, FAULT_SUPER, 0, "the numbers that are in use are not all known as used");
     for (uint64_t i = 0; i < c->node_count && rc == 0; i++)
         rc = judge(c, &c->nodes[i]);

@@ -48,9 +48,9 @@ struct node {
             uint64_t agreement; /* names, less those listed; gaps, less their ends */
         } dir;
         struct {
-            uint64_t size, blocks; /* blocks: as it says, less those found */
+            uint64_t size, blocks;     /* blocks: as it says, less those found */
             uint32_t data_end, chunks; /* chunks: found */
-            uint64_t orphan; /* its number, as it says */
+            uint64_t orphan;           /* its number, as it says */
         } file;
     };
 };
@@ -72,7 +72,7 @@ enum fault_kind {
     FAULT_CONTENTS,  /* contents are missing, or not as many as it says */
     FAULT_LENGTH,    /* a chunk is longer than the file: `key`, `number` */
     FAULT_ATTRIBUTES,
-    FAULT_DELETED,   /* has no links and is not on the reap list */
+    FAULT_DELETED, /* has no links and is not on the reap list */
     FAULT_COUNTER,
 };
 
@@ -133,8 +133,8 @@ int check_grow(void *array, uint64_t count, uint64_t *room, size_t size);
 struct node *check_node(struct check *c, uint64_t ino);
 int check_fault(struct check *c, enum fault_kind kind, uint64_t ino, const char *what);
 /* One that is mended by deleting or changing the record of the key. */
-int check_fault_at(struct check *c, enum fault_kind kind, uint64_t ino, const char *what, const void *key, uint32_t key_len,
-                   uint64_t number);
+int check_fault_at(struct check *c, enum fault_kind kind, uint64_t ino, const char *what, const void *key,
+                   uint32_t key_len, uint64_t number);
 int check_scan(struct check *c, const char *phase, store_each each);
 /* Reads everything and notes all faults. */
 int check_read(struct check *c);

@@ -31,8 +31,8 @@ struct recovery {
     struct found *found;
     size_t found_count, found_room;
     uint64_t version, chain, records; /* of the extent */
-    bool holed; /* the extent has a hole in it, or damage that is passed over */
-    uint64_t promised; /* the log below was durable once; 0: not looked for yet */
+    bool holed;                       /* the extent has a hole in it, or damage that is passed over */
+    uint64_t promised;                /* the log below was durable once; 0: not looked for yet */
     uint64_t replayed_records;
 };
 
@@ -262,7 +262,8 @@ static int read_history(struct recovery *r, uint64_t at, uint64_t *ret_end)
     return 0;
 }
 
-/* Salvaging: the last commits before `promised` are damaged, and the log is no longer than that. What is sound counts. */
+/* Salvaging: the last commits before `promised` are damaged, and the log is no longer than that. What is sound counts.
+ */
 static int close_damaged_end(struct recovery *r, uint64_t end)
 {
     struct salvage *salvage = r->store->salvage;

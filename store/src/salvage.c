@@ -331,7 +331,8 @@ static int index_of(struct store *store, const struct checkpoint *at, struct ind
         if (kind == SCAN_NOTHING)
             rc = scan.error ? scan.error : -EUCLEAN;
         else if (kind == SCAN_RECORD)
-            rc = index_find_or_create(*ret_index, hash_key(item.record->bytes, record_key_len(item.record)), &slot, &entry);
+            rc = index_find_or_create(*ret_index, hash_key(item.record->bytes, record_key_len(item.record)), &slot,
+                                      &entry);
         if (rc == 0 && kind == SCAN_RECORD) /* relaxed: nobody else is here */
             atomic_store_explicit(slot, index_entry_with(entry, to), memory_order_relaxed);
         for (int more = 1; rc == 0 && more > 0 && index_wants_growth(*ret_index);)
@@ -442,7 +443,8 @@ static bool is_lost(const struct salvage *salvage, const struct member *newest)
     return false;
 }
 
-static int append_again(struct salvage *salvage, struct store_session *s, struct scan *scan, const struct member *member)
+static int append_again(struct salvage *salvage, struct store_session *s, struct scan *scan,
+                        const struct member *member)
 {
     struct scan_item item;
 

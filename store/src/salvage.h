@@ -43,9 +43,9 @@ struct salvage {
     uint32_t lost_count, lost_room;
     uint64_t *broken; /* a hash of each broken chain; some twice */
     uint32_t broken_count, broken_room;
-    uint64_t told;     /* progress */
-    uint64_t snapshot; /* whose log is being read; 0: the store's own */
-    bool damaged; /* there are new holes */
+    uint64_t told;                      /* progress */
+    uint64_t snapshot;                  /* whose log is being read; 0: the store's own */
+    bool damaged;                       /* there are new holes */
     bool image_damaged, images_damaged; /* the checkpoint's; a snapshot's */
 };
 
@@ -61,8 +61,8 @@ int salvage_look(struct scan *scan, uint64_t at, uint64_t stop, uint64_t version
                  uint64_t *ret_next);
 void salvage_lost_fini(struct salvage_lost *lost);
 /* The log is not sound at `at`, where an item should begin: finds where it goes on, at `limit` at the latest, notes
- * and notes the hole between. *ret_lost: what the record there seems to have been, to be judged, or NULL; valid until the
- * next call. */
+ * and notes the hole between. *ret_lost: what the record there seems to have been, to be judged, or NULL; valid until
+ * the next call. */
 int salvage_pass(struct salvage *salvage, struct scan *scan, uint64_t at, uint64_t limit, uint64_t version,
                  uint64_t *ret_next, const struct salvage_lost **ret_lost);
 /* Tells of the damaged record at `address`, with its key if that is believed; else the key is forgotten. */
@@ -75,7 +75,8 @@ void salvage_progress(struct salvage *salvage, uint64_t done_bytes, uint64_t tot
 
 /* Checks each index image, and reads what snapshots keep of the log below the store's own. */
 int salvage_snapshots(struct salvage *salvage);
-/* Makes broken chains and damaged images anew, commits, writes the checkpoint. The store is open, its background is not. */
+/* Makes broken chains and damaged images anew, commits, writes the checkpoint. The store is open, its background is
+ * not. */
 int salvage_repair(struct salvage *salvage);
 
 #endif

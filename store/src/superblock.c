@@ -28,12 +28,13 @@ static_assert(sizeof(struct snapshot_entry) == 336, "snapshot entry layout");
 static_assert(sizeof(struct log_range) == 16, "hole layout");
 
 #define BYTES_MAX                                                                                                      \
-    (sizeof(struct disk_superblock) + SUPERBLOCK_SNAPSHOTS_MAX * sizeof(struct snapshot_entry) +                        \
+    (sizeof(struct disk_superblock) + SUPERBLOCK_SNAPSHOTS_MAX * sizeof(struct snapshot_entry) +                       \
      SUPERBLOCK_HOLES_MAX * sizeof(struct log_range))
 
 static uint64_t bytes_of(uint32_t snapshots, uint32_t holes)
 {
-    return sizeof(struct disk_superblock) + snapshots * sizeof(struct snapshot_entry) + holes * sizeof(struct log_range);
+    return sizeof(struct disk_superblock) + snapshots * sizeof(struct snapshot_entry) +
+           holes * sizeof(struct log_range);
 }
 
 static const char *const names[2] = {"superblock.0", "superblock.1"};
@@ -110,9 +111,8 @@ static int decode(struct disk_superblock *d, uint32_t len, struct superblock *sb
                  d->format, SUPERBLOCK_FORMAT);
         return -EPROTONOSUPPORT;
     }
-    if (d->bytes > len || d->snapshot_count > SUPERBLOCK_SNAPSHOTS_MAX ||
-        d->hole_count > SUPERBLOCK_HOLES_MAX || d->bytes != bytes_of(d->snapshot_count, d->hole_count) ||
-        checksum(d, d->bytes) != d->checksum)
+    if (d->bytes > len || d->snapshot_count > SUPERBLOCK_SNAPSHOTS_MAX || d->hole_count > SUPERBLOCK_HOLES_MAX ||
+        d->bytes != bytes_of(d->snapshot_count, d->hole_count) || checksum(d, d->bytes) != d->checksum)
         return -EUCLEAN;
     uint64_t segment = d->segment_bytes;
     if (segment < (1u << 20) || segment > (1u << 30) || (segment & (segment - 1)) || d->index_bits < 10 ||
@@ -165,8 +165,8 @@ static int unreadable(const int rc[2], char *message, size_t message_len)
     return 0;
 }
 
-int superblock_read(struct device *device, struct superblock *ret_sb, struct superblock_copies *ret_copies, char *message,
-                    size_t message_len)
+int superblock_read(struct device *device, struct superblock *ret_sb, struct superblock_copies *ret_copies,
+                    char *message, size_t message_len)
 {
     struct superblock sb[2] = {{0}, {0}};
     int *rc = ret_copies->rc;
@@ -195,8 +195,9 @@ int superblock_read(struct device *device, struct superblock *ret_sb, struct sup
     }
     if (rc[0] == -ENOENT && rc[1] == -ENOENT)
         return -ENOENT;
-    snprintf(message, message_len, "both copies of the superblock are damaged or cut short; restore the files "
-                                   "superblock.0 and superblock.1 from a backup");
+    snprintf(message, message_len,
+             "both copies of the superblock are damaged or cut short; restore the files "
+             "superblock.0 and superblock.1 from a backup");
     return -EUCLEAN;
 }
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 /*
- * The power is cut while a damaged filesystem is mended: whatever that leaves can be mended by another run, and every file
- * that was not hit is what it was.
+ * The power is cut while a damaged filesystem is mended: whatever that leaves can be mended by another run, and every
+ * file that was not hit is what it was.
  */
 #include "crash.h"
 #include "schema.h"
