@@ -52,6 +52,9 @@ static const struct {
               "kernel has cached is read without its knowledge); other words of fstab are accepted and do nothing. Permissions are always\n"
               "checked, by the kernel.\n"
               "\n"
+              "In /etc/fstab, with fasterfs in /usr/local/bin or another such place:\n"
+              "  STORE MOUNTPOINT fuse.fasterfs OPTIONS 0 0\n"
+              "\n"
               "What fsync(2) acknowledged survives any crash; of the rest, at most about the last second is\n"
               "lost. sync(1) does not reach a FUSE filesystem: use `fasterfs sync`. umount(8) does not wait for\n"
               "the daemon: use `fasterfs umount`.\n"},

@@ -110,15 +110,16 @@ bool acl_mode(const uint8_t *acl, uint32_t len, uint32_t *mode)
     return count_of(len) == 3;
 }
 
-void acl_chmod(uint8_t *acl, uint32_t len, uint32_t mode)
+int acl_chmod(uint8_t *acl, uint32_t len, uint32_t mode)
 {
     uint32_t counts[RANKS], places[RANKS];
 
-    if (survey(acl, len, counts, places) < 0)
-        return;
+    if (acl_check(acl, len) != 0 || survey(acl, len, counts, places) < 0)
+        return -EIO;
     set_perm(acl, places[RANK_OWNER], mode >> 6 & 7);
     set_perm(acl, group_of(counts, places), mode >> 3 & 7);
     set_perm(acl, places[RANK_OTHER], mode & 7);
+    return 0;
 }
 
 int acl_inherit(struct fs_session *s, const struct inode *dir, mode_t umask, struct inode *inode)
@@ -142,9 +143,9 @@ int acl_inherit(struct fs_session *s, const struct inode *dir, mode_t umask, str
     memcpy(access, inherited, len);
     bool plain = acl_mode(inherited, len, &mode);
     inode->mode &= ~0777u | mode; /* what is asked for and granted */
-    acl_chmod(access, len, inode->mode);
+    rc = acl_chmod(access, len, inode->mode);
     s->xattrs->len = 0; /* from here on the new inode's */
-    if (!plain)
+    if (rc == 0 && !plain)
         rc = xattrs_put(s, inode, FS_ACL_ACCESS, access, len);
     if (rc == 0 && S_ISDIR(inode->mode))
         rc = xattrs_put(s, inode, FS_ACL_DEFAULT, inherited, len);

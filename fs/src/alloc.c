@@ -38,8 +38,10 @@ int alloc_ino(struct fs *fs, uint64_t *ret_ino)
     int rc = 0;
 
     pthread_mutex_lock(&fs->alloc_lock);
-    if (fs->next_ino == fs->ino_end)
-        rc = write_super(fs, fs->ino_end + BATCH, fs->orphan_end);
+    if (fs->next_ino == FS_INO_END)
+        rc = -ENOSPC;
+    else if (fs->next_ino == fs->ino_end)
+        rc = write_super(fs, fs->ino_end + smaller(BATCH, FS_INO_END - fs->ino_end), fs->orphan_end);
     if (rc == 0)
         *ret_ino = fs->next_ino++;
     pthread_mutex_unlock(&fs->alloc_lock);
@@ -84,7 +86,9 @@ static uint32_t count_size(const void *ctx, const void *old, uint32_t old_len, u
 static void count_write(const void *ctx, const void *old, uint32_t old_len, void *value, uint32_t new_len)
 {
     (void)new_len;
-    counter_encode((old && old_len == COUNTER_BYTES ? counter_decode(old) : 0) + *(const int64_t *)ctx, value);
+    uint64_t sum = old && old_len == COUNTER_BYTES ? (uint64_t)counter_decode(old) : 0;
+
+    counter_encode((int64_t)(sum + (uint64_t) * (const int64_t *)ctx), value);
 }
 
 int count_in_unit(struct fs_session *s, const int64_t *more)
@@ -97,7 +101,7 @@ int count_in_unit(struct fs_session *s, const int64_t *more)
 
 int count_load(struct fs_session *s)
 {
-    int64_t sum = 0;
+    uint64_t sum = 0; /* unsigned, as in count_write(): what is damaged may be anything */
 
     for (uint64_t stripe = 0; stripe < COUNTER_STRIPES; stripe++) {
         struct fs_key key = key_counter(stripe);
@@ -108,9 +112,9 @@ int count_load(struct fs_session *s)
             rc = -EIO;
         if (rc < 0 && rc != -ENOENT)
             return rc;
-        sum += rc == 0 ? counter_decode(bytes) : 0;
+        sum += rc == 0 ? (uint64_t)counter_decode(bytes) : 0;
     }
-    atomic_store_explicit(&s->fs->inodes, sum > 0 ? (uint64_t)sum : 0, memory_order_relaxed);
+    atomic_store_explicit(&s->fs->inodes, (int64_t)sum > 0 ? sum : 0, memory_order_relaxed);
     return 0;
 }
 

@@ -7,51 +7,61 @@
 #include <stdio.h>
 #include <string.h>
 
-#define CLEAR_AT_ONCE 256u         /* chunks per unit */
+#define CLEAR_AT_ONCE 256u         /* chunks per unit, holes too */
 #define UNIT_REST_BYTES (8u << 10) /* what else is in it */
 
 /* ---- fallocate ----------------------------------------------------------------------------------------- */
 
 /* Zeros in [from, to) of a chunk: it goes, is cut, or written to. 0: there was nothing to do; 1. */
-static int clear_chunk(struct fs_session *s, struct inode *inode, struct store_patch *patch, uint64_t chunk,
-                       uint32_t from, uint32_t to)
+static int clear_chunk(struct fs_session *s, struct inode *inode, uint64_t chunk, uint32_t from, uint32_t to)
 {
-    struct fs_key key = key_chunk(inode->ino, chunk);
-    uint32_t len;
-    int rc = chunk_len(s, inode, chunk, &len);
+    struct view view = {.ino = inode->ino};
+    struct mask mask;
+    uint32_t len, left;
+    int rc = mask_get(s, inode, chunk, &mask);
 
+    if (rc == 0)
+        rc = chunk_len(s, &view, inode, chunk, *mask.of, &len);
     if (rc < 0 || from >= len)
         return rc;
     if (to < len) {
-        *patch = (struct store_patch){.offset = from, .len = to - from, .cut = STORE_PATCH_KEEP};
-        s->txn.data_bytes += len;
-    } else {
-        make_sparse(inode);
-        inode->blocks -= smaller(inode->blocks, chunk_blocks(len) - chunk_blocks(from));
-        if (from > 0)
-            *patch = (struct store_patch){.cut = from};
+        rc = write_span(s, inode, &(struct span){.chunk = chunk, .from = from, .len = to - from});
+        return rc < 0 ? rc : 1;
     }
-    rc = from == 0 && to >= len ? store_unit_delete(s->store, key.bytes, key.len)
-                                : store_unit_rmw(s->store, key.bytes, key.len, &STORE_PATCH, patch);
-    return rc < 0 ? rc : 1;
+    make_sparse(inode);
+    rc = cut_chunk(s, inode, chunk, from, &left);
+    if (rc < 0)
+        return rc;
+    if (left < len)
+        inode->blocks -= smaller(inode->blocks, chunk_blocks(len) - chunk_blocks(left));
+    return 1;
 }
 
 /* Zeros from *at on, as many as a unit takes, up to `end`; *at is where to go on. */
 static int clear_some(struct fs_session *s, struct inode *inode, uint64_t *at, uint64_t end)
 {
     uint64_t room = store_limits(s->fs->store).unit_bytes_max - UNIT_REST_BYTES, used = 0;
-    unsigned patches = 0, changed = 0;
+    uint64_t stop = (*at / FS_CHUNK_BYTES + CLEAR_AT_ONCE) * FS_CHUNK_BYTES;
+    unsigned changed = 0;
     int rc = 0;
 
+    if (inode->flags & INODE_INLINE) {
+        end = smaller(end, inode->size);
+        if (*at < end)
+            memset(txn_contents(s, inode) + *at, 0, end - *at);
+        *at = UINT64_MAX;
+        return 0;
+    }
     end = smaller(end, smaller(inode->size, inode->data_end * FS_CHUNK_BYTES));
-    while (rc >= 0 && *at < end && changed < CLEAR_AT_ONCE) {
+    while (rc >= 0 && *at < end && *at < stop) {
         uint64_t chunk = *at / FS_CHUNK_BYTES, start = chunk * FS_CHUNK_BYTES;
         uint64_t to = smaller(end - start, FS_CHUNK_BYTES);
-        bool part = *at > start || to < FS_CHUNK_BYTES; /* the first and the last: each needs a patch that keeps */
-        uint64_t bytes = store_record_bytes(17, part ? FS_CHUNK_BYTES : 0);
+        bool part = *at > start || to < FS_CHUNK_BYTES; /* the first and the last */
+        uint64_t bytes = part ? FS_CHUNK_PAGES * store_record_bytes(18, FS_PAGE_BYTES) : store_record_bytes(17, 0);
+        bytes += inode->flags & INODE_PATCHED ? PATCHES_GO_BYTES : 0;
         if (changed > 0 && used + bytes > room)
             break;
-        rc = clear_chunk(s, inode, &s->patches[part ? patches++ : 0], chunk, (uint32_t)(*at - start), (uint32_t)to);
+        rc = clear_chunk(s, inode, chunk, (uint32_t)(*at - start), (uint32_t)to);
         *at = start + to;
         changed += rc > 0;
         used += rc > 0 ? bytes : 0;
@@ -59,14 +69,6 @@ static int clear_some(struct fs_session *s, struct inode *inode, uint64_t *at, u
     if (*at >= end)
         *at = UINT64_MAX; /* done */
     return rc < 0 ? rc : 0;
-}
-
-static void grow(struct inode *inode, uint64_t size)
-{
-    if (size <= inode->size)
-        return;
-    make_sparse(inode);
-    inode->size = size;
 }
 
 static int check_space(struct fs_session *s, const struct inode *inode, uint64_t offset, uint64_t len)
@@ -88,6 +90,9 @@ static int allocate_in_txn(struct fs_session *s, uint64_t ino, int mode, uint64_
         return rc;
     if (!S_ISREG(inode->mode))
         return S_ISDIR(inode->mode) ? -EISDIR : -ENODEV;
+    rc = mode & ~FALLOC_FL_KEEP_SIZE ? check_mutable(inode) : check_growable(inode);
+    if (rc < 0)
+        return rc;
     if (mode & (FALLOC_FL_PUNCH_HOLE | FALLOC_FL_ZERO_RANGE)) {
         rc = clear_some(s, inode, at, offset + len);
     } else {
@@ -95,7 +100,7 @@ static int allocate_in_txn(struct fs_session *s, uint64_t ino, int mode, uint64_
         *at = UINT64_MAX;
     }
     if (rc == 0 && *at == UINT64_MAX && !(mode & FALLOC_FL_KEEP_SIZE))
-        grow(inode, offset + len);
+        rc = file_grow(s, inode, offset + len);
     inode->mtime = inode->ctime = s->txn.now;
     txn_dirty(s, inode);
     return rc < 0 ? rc : attr_kill(s, inode, 0);
@@ -134,6 +139,7 @@ int fs_fallocate(struct fs_session *s, uint64_t ino, int mode, uint64_t offset, 
 
 static int seek_in(struct fs_session *s, const struct view *view, uint64_t offset, int whence, uint64_t *ret_offset)
 {
+    struct masks masks = {0};
     struct inode inode;
     int rc = get_inode(s, view, &inode);
 
@@ -149,12 +155,14 @@ static int seek_in(struct fs_session *s, const struct view *view, uint64_t offse
     }
     for (uint64_t chunk = offset / FS_CHUNK_BYTES; chunk < inode.data_end; chunk++) {
         uint64_t start = chunk * FS_CHUNK_BYTES, from = offset > start ? offset : start;
-        struct fs_key key = key_chunk(view->ino, chunk);
-        struct store_read read = {.key = key.bytes, .key_len = key.len, .snapshot = view->snapshot};
-        rc = store_read_wait(s->store, &read);
+        uint32_t len;
+        uint16_t mask;
+        rc = mask_look(s, view, &inode, chunk, &masks, &mask);
+        if (rc == 0)
+            rc = chunk_len(s, view, &inode, chunk, mask, &len);
         if (rc < 0)
             return rc;
-        uint64_t end = start + (rc == STORE_OK ? read.value_len : 0);
+        uint64_t end = start + len;
         if (whence == SEEK_DATA ? end > from : end < start + FS_CHUNK_BYTES && end < inode.size) {
             *ret_offset = whence == SEEK_DATA || end < from ? from : end;
             return 0;

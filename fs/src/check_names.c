@@ -16,7 +16,7 @@ uint64_t check_key_ino(const void *key, uint32_t key_len)
 {
     const uint8_t *bytes = key;
 
-    return key_len >= 9 && memchr("IDEGHCXY", bytes[0], 8) ? key_number(bytes + 1) : 0;
+    return key_len >= 9 && memchr("IDEMBGHCcPXY", bytes[0], 12) ? key_number(bytes + 1) : 0;
 }
 
 const char *check_key_words(const void *key, uint32_t key_len)
@@ -26,10 +26,14 @@ const char *check_key_words(const void *key, uint32_t key_len)
         return "attributes cannot be read";
     case 'D':
     case 'E':
+    case 'M':
+    case 'B':
     case 'G':
     case 'H':
         return "a name cannot be read";
     case 'C':
+    case 'c':
+    case 'P':
         return "contents cannot be read";
     case 'X':
     case 'Y':
@@ -42,10 +46,19 @@ const char *check_key_words(const void *key, uint32_t key_len)
 void check_key_range(const void *key, uint32_t key_len, uint64_t *ret_offset, uint64_t *ret_len)
 {
     const uint8_t *bytes = key;
-    bool contents = key_len == 17 && bytes[0] == 'C';
+    uint64_t number = key_len >= 17 ? key_number(bytes + 9) : 0;
 
-    *ret_offset = contents ? key_number(bytes + 9) * FS_CHUNK_BYTES : 0;
-    *ret_len = contents ? FS_CHUNK_BYTES : 0;
+    *ret_offset = *ret_len = 0;
+    if (key_len == 17 && bytes[0] == 'C')
+        *ret_len = FS_CHUNK_BYTES;
+    else if (key_len == 18 && bytes[0] == 'c')
+        *ret_len = FS_PAGE_BYTES;
+    else if (key_len == 17 && bytes[0] == 'P')
+        *ret_len = MASKS_CHUNKS * FS_CHUNK_BYTES;
+    if (*ret_len > 0)
+        *ret_offset = number * (bytes[0] == 'P' ? *ret_len : FS_CHUNK_BYTES);
+    if (*ret_len == FS_PAGE_BYTES)
+        *ret_offset += bytes[17] * (uint64_t)FS_PAGE_BYTES;
 }
 
 static int compare(const void *a, const void *b)

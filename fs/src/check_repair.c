@@ -4,6 +4,7 @@
  * listing, a record that leads nowhere now) is found by the next round and mended there.
  */
 #include "checking.h"
+#include "private.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -25,26 +26,38 @@ static int drop(struct check *c, const struct fs_key *key)
     return store_delete(c->session, key->bytes, key->len);
 }
 
-/* STORE_NOT_FOUND, too, for what cannot be decoded. */
-static int get_inode_of(struct check *c, uint64_t ino, struct inode *ret_inode)
+/* The record of the inode, and what it says. STORE_NOT_FOUND, too, for what cannot be decoded. */
+static int get_record(struct check *c, uint64_t ino, uint8_t bytes[INODE_BYTES + INODE_CONTENTS_MAX],
+                      struct inode *ret_inode)
 {
     struct fs_key key = key_inode(ino);
-    uint8_t bytes[INODE_BYTES];
     uint32_t len = 0;
-    int rc = store_get(c->session, key.bytes, key.len, bytes, sizeof bytes, &len);
+    int rc = store_get(c->session, key.bytes, key.len, bytes, INODE_BYTES + INODE_CONTENTS_MAX, &len);
 
     if (rc != 0)
         return rc;
     return inode_decode(bytes, len, ino, ret_inode) < 0 ? STORE_NOT_FOUND : 0;
 }
 
+static int get_inode_of(struct check *c, uint64_t ino, struct inode *ret_inode)
+{
+    uint8_t bytes[INODE_BYTES + INODE_CONTENTS_MAX];
+
+    return get_record(c, ino, bytes, ret_inode);
+}
+
+/* Contents that stand in the record stay there. */
 static int put_inode(struct check *c, const struct inode *inode)
 {
     struct fs_key key = key_inode(inode->ino);
-    uint8_t bytes[INODE_BYTES];
+    uint8_t bytes[INODE_BYTES + INODE_CONTENTS_MAX];
+    struct inode before;
+    int rc = get_record(c, inode->ino, bytes, &before);
 
+    if (rc < 0)
+        return rc;
     inode_encode(inode, bytes);
-    return put(c, &key, bytes, sizeof bytes);
+    return put(c, &key, bytes, INODE_BYTES + inode_contents(inode));
 }
 
 static int put_entry(struct check *c, uint64_t parent, const char *name, const struct entry *entry)
@@ -198,7 +211,7 @@ static int each_child(void *ctx, const struct store_item *item)
     const uint8_t *key = item->key;
     struct entry entry;
 
-    if (item->key_len < 10 || !memchr("DEGH", key[0], 4) || !is_rebuilt(check_node(c, key_number(key + 1))))
+    if (item->key_len < 10 || !memchr("DEMBGH", key[0], 6) || !is_rebuilt(check_node(c, key_number(key + 1))))
         return 0;
     if (key[0] != 'D')
         return store_delete(c->session, key, item->key_len);
@@ -229,31 +242,44 @@ static int by_seq(const void *a, const void *b)
     return strcmp(left->name, right->name);
 }
 
+/* Names with numbers from `first` on: a block, or what comes behind the last one, in pages. */
+static int put_listing(struct check *c, uint64_t dir, uint64_t first, const struct child *children, uint64_t count)
+{
+    uint8_t bytes[BLOCK_BYTES_MAX];
+    uint64_t names = count == FS_BLOCK_NAMES ? FS_BLOCK_NAMES : FS_PAGE_NAMES;
+    uint32_t len = 0;
+    int rc = 0;
+
+    for (uint64_t i = 0; i < count && rc == 0; i++) {
+        struct entry entry = {.ino = children[i].ino, .seq = first + i, .type = children[i].type};
+        len = listing_append(bytes, len, &entry, children[i].name, strlen(children[i].name));
+        rc = put_entry(c, dir, children[i].name, &entry);
+        if (rc < 0 || ((i + 1) % names != 0 && i + 1 < count))
+            continue;
+        uint64_t number = (first + i) / names;
+        struct fs_key key = names == FS_BLOCK_NAMES ? key_block(dir, number) : key_listing(dir, number);
+        rc = put(c, &key, bytes, len);
+        len = 0;
+    }
+    return rc;
+}
+
 /* The names get new sequence numbers, above all that may have been used: they are given once. */
 static int rebuild_dir(struct check *c, struct inode *dir, const struct child *children, uint64_t count)
 {
-    uint8_t page[LISTING_BYTES_MAX];
-    uint32_t len = 0;
     uint64_t seq = dir->next_seq, subdirs = 0;
     int rc = 0;
 
-    for (uint64_t i = 0; i < count; i++)
-        if (children[i].seq >= seq && children[i].seq < UINT64_MAX / 2)
+    for (uint64_t i = 0; i < count; i++) {
+        if (children[i].seq >= seq && children[i].seq < FS_SEQ_END / 2)
             seq = children[i].seq + 1;
-    seq = (seq + FS_LISTING_NAMES - 1) / FS_LISTING_NAMES * FS_LISTING_NAMES;
-    dir->first_seq = seq;
-    for (uint64_t i = 0; i < count && rc == 0; i++, seq++) {
-        struct entry entry = {.ino = children[i].ino, .seq = seq, .type = children[i].type};
-        len = listing_append(page, len, &entry, children[i].name, strlen(children[i].name));
-        subdirs += S_ISDIR(entry.type);
-        rc = put_entry(c, dir->ino, children[i].name, &entry);
-        if (rc < 0 || ((seq + 1) % FS_LISTING_NAMES != 0 && i + 1 < count))
-            continue;
-        struct fs_key key = key_listing(dir->ino, seq / FS_LISTING_NAMES);
-        rc = put(c, &key, page, len);
-        len = 0;
+        subdirs += S_ISDIR(children[i].type);
     }
-    dir->next_seq = seq;
+    seq = seq < FS_SEQ_END / 2 ? (seq + FS_BLOCK_NAMES - 1) / FS_BLOCK_NAMES * FS_BLOCK_NAMES : 0;
+    for (uint64_t i = 0; i < count && rc == 0; i += FS_BLOCK_NAMES)
+        rc = put_listing(c, dir->ino, seq + i, children + i, smaller(FS_BLOCK_NAMES, count - i));
+    dir->first_seq = seq;
+    dir->next_seq = seq + count;
     dir->entries = count;
     dir->nlink = (uint32_t)(subdirs + 2);
     return rc < 0 ? rc : put_inode(c, dir);
@@ -295,18 +321,140 @@ static int rebuild_dirs(struct check *c)
 static int count_contents(struct check *c, uint64_t ino)
 {
     const struct node *node = check_node(c, ino);
-    struct fs_key key = key_inode(ino);
     struct inode inode;
     int rc = get_inode_of(c, ino, &inode);
 
     if (rc != 0)
         return rc;
-    if (S_ISLNK(inode.mode))
-        return drop(c, &key); /* it leads nowhere any more */
     inode.blocks = inode.flags & INODE_SPARSE ? inode.blocks - node->file.blocks : 0;
     inode.flags |= INODE_SPARSE;
     return put_inode(c, &inode);
 }
+
+static int cut_contents(struct check *c, const struct fault *fault)
+{
+    uint32_t end = (uint32_t)fault->number;
+    struct store_patch patch = {.cut = end};
+
+    if (fault->key->bytes[0] == 'c') /* of a patch the rest is zeros */
+        patch = (struct store_patch){.offset = end, .len = FS_PAGE_BYTES - end, .cut = STORE_PATCH_KEEP};
+    return store_rmw(c->session, fault->key->bytes, fault->key->len, &STORE_PATCH, &patch);
+}
+
+/* ---- masks and patches ------------------------------------------------------------------------------------------- */
+
+struct unmasked { /* patches of groups that have no masks */
+    struct patch {
+        uint64_t ino, chunk;
+        unsigned page;
+    } *patches;
+    uint64_t count, room;
+};
+
+/* STORE_NOT_FOUND, too, for what cannot be decoded. */
+static int get_masks(struct check *c, uint64_t ino, uint64_t group, uint16_t masks[MASKS_CHUNKS])
+{
+    struct fs_key key = key_masks(ino, group);
+    uint8_t bytes[MASKS_BYTES];
+    uint32_t len = 0;
+    int rc = store_get(c->session, key.bytes, key.len, bytes, sizeof bytes, &len);
+
+    memset(masks, 0, MASKS_CHUNKS * sizeof *masks);
+    if (rc != 0)
+        return rc;
+    return masks_decode(bytes, len, masks) < 0 ? STORE_NOT_FOUND : 0;
+}
+
+static int put_masks(struct check *c, uint64_t ino, uint64_t group, const uint16_t masks[MASKS_CHUNKS])
+{
+    struct fs_key key = key_masks(ino, group);
+    uint8_t bytes[MASKS_BYTES];
+    unsigned any = 0;
+
+    for (unsigned i = 0; i < MASKS_CHUNKS; i++)
+        any |= masks[i];
+    masks_encode(masks, bytes);
+    return any ? put(c, &key, bytes, sizeof bytes) : drop(c, &key);
+}
+
+/* A patch that the masks do not know is not what anybody reads: it goes. Without any masks it is the masks that are
+ * lost. */
+static int mend_patch(struct check *c, const struct node *node, const uint8_t *key)
+{
+    struct unmasked *u = c->unmasked;
+    uint64_t chunk = key_number(key + 9);
+    uint16_t masks[MASKS_CHUNKS];
+    int rc = get_masks(c, node->ino, chunk / MASKS_CHUNKS, masks);
+
+    if (rc < 0)
+        return rc;
+    if (rc == 0)
+        return masks[chunk % MASKS_CHUNKS] & 1u << key[17] ? 0 : store_delete(c->session, key, 18);
+    rc = check_grow(&u->patches, u->count, &u->room, sizeof *u->patches);
+    if (rc == 0)
+        u->patches[u->count++] = (struct patch){node->ino, chunk, key[17]};
+    return rc;
+}
+
+/* A patch that is lost becomes zeros: the chunk has what was there before it. */
+static int mend_page(struct check *c, const struct node *node, uint64_t chunk, unsigned page, uint16_t *mask)
+{
+    static const uint8_t zeros[FS_PAGE_BYTES];
+    struct fs_key key = key_patch(node->ino, chunk, page);
+    struct store_read read = {.key = key.bytes, .key_len = key.len};
+
+    if (chunk >= node->file.data_end || chunk * FS_CHUNK_BYTES + page * FS_PAGE_BYTES >= node->file.size) {
+        *mask &= (uint16_t)~(1u << page);
+        return drop(c, &key);
+    }
+    int rc = store_read_wait(c->session, &read);
+    return rc == STORE_NOT_FOUND ? put(c, &key, zeros, sizeof zeros) : rc;
+}
+
+static int mend_masks(struct check *c, const struct node *node, uint64_t group)
+{
+    uint16_t masks[MASKS_CHUNKS];
+    int rc = get_masks(c, node->ino, group, masks);
+
+    for (unsigned i = 0; i < MASKS_CHUNKS * FS_CHUNK_PAGES && rc == 0; i++)
+        if (masks[i / FS_CHUNK_PAGES] & 1u << i % FS_CHUNK_PAGES)
+            rc = mend_page(c, node, group * MASKS_CHUNKS + i / FS_CHUNK_PAGES, i % FS_CHUNK_PAGES,
+                           &masks[i / FS_CHUNK_PAGES]);
+    return rc < 0 ? rc : put_masks(c, node->ino, group, masks);
+}
+
+static int each_patch(void *ctx, const struct store_item *item)
+{
+    struct check *c = ctx;
+    const uint8_t *key = item->key;
+    bool patch = key[0] == 'c' && item->key_len == 18, masks = key[0] == 'P' && item->key_len == 17;
+    const struct node *node = patch || masks ? check_node(c, key_number(key + 1)) : NULL;
+
+    if (!node || !S_ISREG(node->mode) || !(node->state & NODE_DAMAGED))
+        return 0;
+    return patch ? mend_patch(c, node, key) : mend_masks(c, node, key_number(key + 9));
+}
+
+static int mend_patches(struct check *c)
+{
+    struct unmasked u = {0};
+    uint16_t masks[MASKS_CHUNKS];
+
+    c->unmasked = &u;
+    int rc = check_scan(c, "repair", each_patch);
+    c->unmasked = NULL;
+    for (uint64_t i = 0; i < u.count && rc >= 0; i++) {
+        const struct patch *patch = &u.patches[i];
+        rc = get_masks(c, patch->ino, patch->chunk / MASKS_CHUNKS, masks);
+        masks[patch->chunk % MASKS_CHUNKS] |= (uint16_t)(1u << patch->page);
+        if (rc >= 0)
+            rc = put_masks(c, patch->ino, patch->chunk / MASKS_CHUNKS, masks);
+    }
+    free(u.patches);
+    return rc;
+}
+
+/* ---- links ------------------------------------------------------------------------------------------------------- */
 
 static int set_links(struct check *c, uint64_t ino)
 {
@@ -459,8 +607,10 @@ static int mend(struct check *c, const struct fault *fault)
     case FAULT_CONTENTS:
         return count_contents(c, fault->ino);
     case FAULT_LENGTH:
-        return store_rmw(c->session, fault->key->bytes, fault->key->len, &STORE_PATCH,
-                         &(struct store_patch){.cut = (uint32_t)fault->number});
+        return cut_contents(c, fault);
+    case FAULT_PATCHES:
+        node->state |= NODE_DAMAGED;
+        return 0;
     case FAULT_ATTRIBUTES:
         node->state |= NODE_DAMAGED;
         return mend_table(c, fault->ino);
@@ -475,13 +625,14 @@ static int mend(struct check *c, const struct fault *fault)
 
 int check_repair(struct check *c)
 {
-    bool directories = false, values = false;
+    bool directories = false, values = false, patches = false;
     int rc = c->super_found ? 0 : mend_super(c, 0);
 
     for (uint64_t i = 0; i < c->fault_count && rc >= 0; i++) {
         rc = mend(c, &c->faults[i]);
         directories |= c->faults[i].kind == FAULT_DIRECTORY;
         values |= c->faults[i].kind == FAULT_ATTRIBUTES;
+        patches |= c->faults[i].kind == FAULT_PATCHES;
     }
     /* Then what has no name: it may have been found by now. */
     for (uint64_t i = 0; i < c->fault_count && rc >= 0; i++) {
@@ -492,6 +643,8 @@ int check_repair(struct check *c)
     }
     if (rc >= 0 && values)
         rc = check_scan(c, "repair", each_value);
+    if (rc >= 0 && patches)
+        rc = mend_patches(c);
     if (rc >= 0 && directories)
         rc = rebuild_dirs(c);
     return rc < 0 ? rc : 0;

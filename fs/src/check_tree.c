@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 /* check_tree: each record against the inodes, then each inode against what was found. */
 #include "checking.h"
+#include "private.h"
 
 #include <errno.h>
 #include <string.h>
@@ -28,9 +29,9 @@ static uint64_t sum_of_entry(const struct entry *entry, const void *name, size_t
     return sum_of_name(stir(stir(entry->ino) + entry->seq) + entry->type, name, len);
 }
 
-static uint64_t sum_of_gap(uint64_t first, uint64_t end)
+static uint64_t sum_of_two(uint64_t a, uint64_t b)
 {
-    return stir(stir(first) + end);
+    return stir(stir(a) + b);
 }
 
 /* ---- inodes, and what stands alone --------------------------------------------------------------------- */
@@ -52,8 +53,7 @@ static int add_node(struct check *c, const struct inode *inode)
     } else {
         node->file.size = inode->size;
         node->file.blocks = inode->flags & INODE_SPARSE ? inode->blocks : 0;
-        node->file.data_end = S_ISLNK(inode->mode) ? 1 : (uint32_t)inode->data_end; /* links do not keep it */
-        node->file.orphan = inode->orphan;
+        node->file.data_end = (uint32_t)inode->data_end;
     }
     if (inode->ino > c->highest_ino)
         c->highest_ino = inode->ino;
@@ -154,29 +154,85 @@ static struct node *listed_dir(struct check *c, const struct store_item *item, i
     return dir;
 }
 
-static int take_listing(struct check *c, const struct store_item *item)
+/* Takes the names of a listing, whose numbers ascend in [first, end); or, once that was done, gives back those whose
+ * bits are in `dead`. Returns the bits of the names it has. */
+static uint64_t take_listed(struct node *dir, const uint8_t *bytes, uint32_t len, uint64_t first, uint64_t end,
+                            uint64_t dead)
 {
-    uint64_t page = key_number((const uint8_t *)item->key + 9);
     struct listed listed;
-    int rc, next;
+    uint64_t bits = 0;
+
+    for (uint32_t at = 0; at < len;) {
+        int next = listing_next(bytes, len, at, &listed);
+        if (next < 0 || listed.entry.seq < first || listed.entry.seq >= end) {
+            dir->dir.agreement++;
+            return bits;
+        }
+        uint64_t sum = sum_of_entry(&listed.entry, listed.name, listed.name_len);
+        uint64_t bit = UINT64_C(1) << listed.entry.seq % FS_BLOCK_NAMES;
+        if (dead == 0)
+            dir->dir.agreement -= sum;
+        else if (dead & bit)
+            dir->dir.agreement += sum;
+        bits |= bit;
+        first = listed.entry.seq + 1;
+        at = (uint32_t)next;
+    }
+    return bits;
+}
+
+static bool is_complete(const struct node *dir, uint64_t block)
+{
+    return block < dir->dir.next_seq / FS_BLOCK_NAMES;
+}
+
+/* Of `names` numbers, a page's or a block's. */
+static int take_listing(struct check *c, const struct store_item *item, unsigned names)
+{
+    uint64_t number = key_number((const uint8_t *)item->key + 9);
+    int rc;
     struct node *dir = listed_dir(c, item, &rc);
 
-    for (uint32_t at = 0; dir && at < item->value_len; at = (uint32_t)next) {
-        next = listing_next(item->value, item->value_len, at, &listed);
-        if (next < 0 || listed.entry.seq / FS_LISTING_NAMES != page) {
-            dir->dir.agreement++;
-            return 0;
-        }
-        dir->dir.agreement -= sum_of_entry(&listed.entry, listed.name, listed.name_len);
+    if (!dir)
+        return rc;
+    if (number > FS_SEQ_END / names || item->value_len == 0 ||
+        is_complete(dir, number * names / FS_BLOCK_NAMES) != (names == FS_BLOCK_NAMES)) {
+        dir->dir.agreement++;
+        return 0;
     }
-    return rc;
+    take_listed(dir, item->value, item->value_len, number * names, (number + 1) * names, 0);
+    return 0;
+}
+
+/* The bits of a block: the names that are gone were taken with it, and are given back. */
+static int take_bits(struct check *c, const struct store_item *item)
+{
+    uint8_t bytes[BLOCK_BYTES_MAX];
+    uint64_t number = key_number((const uint8_t *)item->key + 9);
+    uint32_t len = 0;
+    int rc;
+    struct node *dir = listed_dir(c, item, &rc);
+
+    if (!dir)
+        return rc;
+    struct fs_key names = key_block(dir->ino, number);
+    uint64_t live = item->value_len == WORD_BYTES ? word_decode(item->value) : 0;
+    rc = store_get(c->session, names.bytes, names.len, bytes, sizeof bytes, &len);
+    if (live == 0 || ~live == 0 || rc != 0 || len > sizeof bytes || number >= FS_SEQ_END / FS_BLOCK_NAMES) {
+        dir->dir.agreement++;
+        return rc < 0 && rc != -EIO ? rc : 0;
+    }
+    uint64_t first = number * FS_BLOCK_NAMES;
+    if (live & ~take_listed(dir, bytes, len, first, first + FS_BLOCK_NAMES, ~live))
+        dir->dir.agreement++;
+    return 0;
 }
 
 /* Is there a listing inside of what should be a gap? */
 static int look_into_gap(struct check *c, struct node *dir, uint64_t first, uint64_t end)
 {
-    for (uint64_t page = first; page < end; page++) {
-        struct fs_key key = key_listing(dir->ino, page);
+    for (uint64_t block = first; block < end; block++) {
+        struct fs_key key = key_block(dir->ino, block);
         struct store_read read = {.key = key.bytes, .key_len = key.len};
         int rc = store_read_wait(c->session, &read);
         if (rc != STORE_NOT_FOUND) {
@@ -189,47 +245,134 @@ static int look_into_gap(struct check *c, struct node *dir, uint64_t first, uint
 
 static int take_gap(struct check *c, const struct store_item *item, bool end)
 {
-    uint64_t page = key_number((const uint8_t *)item->key + 9), other;
+    uint64_t block = key_number((const uint8_t *)item->key + 9), other;
     int rc;
     struct node *dir = listed_dir(c, item, &rc);
 
     if (!dir)
         return rc;
-    other = item->value_len == GAP_BYTES ? gap_decode(item->value) : page;
+    other = item->value_len == WORD_BYTES ? word_decode(item->value) : block;
     if (end) {
-        dir->dir.agreement -= sum_of_gap(other, page);
+        dir->dir.agreement -= sum_of_two(other, block);
         return 0;
     }
-    dir->dir.agreement += sum_of_gap(page, other);
-    if (other <= page || other > dir->dir.next_seq / FS_LISTING_NAMES + 1) {
+    dir->dir.agreement += sum_of_two(block, other);
+    if (other <= block || other > dir->dir.next_seq / FS_BLOCK_NAMES) {
         dir->dir.agreement++;
         return 0;
     }
-    return look_into_gap(c, dir, page, other);
+    return look_into_gap(c, dir, block, other);
 }
 
 /* ---- contents and attributes ----------------------------------------------------------------------------- */
 
+/* The regular file of a chunk, a patch, or masks; NULL: the record leads nowhere, *ret_rc. */
+static struct node *file_of(struct check *c, const struct store_item *item, uint32_t key_len, bool patches, int *ret_rc)
+{
+    uint64_t ino = key_number((const uint8_t *)item->key + 1);
+    struct node *node = check_node(c, ino);
+
+    if (item->key_len == key_len && node && S_ISREG(node->mode) && (!patches || node->flags & INODE_PATCHED))
+        return node;
+    *ret_rc = stray(c, ino, patches ? "part of the contents of what has none" : "contents of what is no file", item);
+    return NULL;
+}
+
+/* How far the file reaches into the chunk. */
+static uint64_t room_in(const struct node *node, uint64_t chunk)
+{
+    return chunk < node->file.data_end ? smaller(FS_CHUNK_BYTES, node->file.size - chunk * FS_CHUNK_BYTES) : 0;
+}
+
+/* A chunk has `len` bytes, and was counted with `before`; -1: not yet. */
+static void count_chunk(struct node *node, uint64_t room, uint64_t len, int64_t before)
+{
+    if (before < 0)
+        node->file.chunks++;
+    if (node->flags & INODE_SPARSE)
+        node->file.blocks -= chunk_blocks((uint32_t)len) - (before < 0 ? 0 : chunk_blocks((uint32_t)before));
+    else
+        node->file.blocks += before < 0 ? room - len : (uint64_t)before - len; /* there is none that lacks something */
+}
+
 static int take_chunk(struct check *c, const struct store_item *item)
 {
     const uint8_t *key = item->key;
-    uint64_t ino = key_number(key + 1), chunk = item->key_len == 17 ? key_number(key + 9) : 0;
-    struct node *node = check_node(c, ino);
+    int rc;
+    struct node *node = file_of(c, item, 17, false, &rc);
 
-    if (item->key_len != 17 || !node || S_ISDIR(node->mode))
-        return stray(c, ino, "contents of what is no file", item);
-    if (chunk >= node->file.data_end)
-        return stray(c, ino, "contents beyond the end of the file", item);
-    uint64_t reach = node->file.size - chunk * FS_CHUNK_BYTES, room = reach < FS_CHUNK_BYTES ? reach : FS_CHUNK_BYTES;
-    node->file.chunks++;
+    if (!node)
+        return rc;
+    uint64_t room = room_in(node, key_number(key + 9));
+    if (room == 0)
+        return stray(c, node->ino, "contents beyond the end of the file", item);
+    count_chunk(node, room, smaller(item->value_len, room), -1);
     if (item->value_len > room)
-        return check_fault_at(c, FAULT_LENGTH, ino, "contents reach beyond the end of the file", key, item->key_len,
-                              room);
-    if (node->flags & INODE_SPARSE)
-        node->file.blocks -= (item->value_len + 511) / 512;
-    else
-        node->file.blocks += room - item->value_len; /* there is none that lacks something */
+        return check_fault_at(c, FAULT_LENGTH, node->ino, "contents reach beyond the end of the file", key,
+                              item->key_len, room);
     return 0;
+}
+
+static int take_patch(struct check *c, const struct store_item *item)
+{
+    const uint8_t *key = item->key, *value = item->value;
+    int rc;
+    struct node *node = file_of(c, item, 18, true, &rc);
+
+    if (!node)
+        return rc;
+    uint64_t chunk = key_number(key + 9), room = room_in(node, chunk), start = key[17] * (uint64_t)FS_PAGE_BYTES;
+    if (start >= room || item->value_len != FS_PAGE_BYTES)
+        return stray(c, node->ino, "part of the contents makes no sense, or is beyond the end of the file", item);
+    node->file.patches -= sum_of_two(chunk, key[17]);
+    for (uint64_t at = room - start; at < FS_PAGE_BYTES; at++)
+        if (value[at] != 0)
+            return check_fault_at(c, FAULT_LENGTH, node->ino, "contents reach beyond the end of the file", key,
+                                  item->key_len, room - start);
+    return 0;
+}
+
+/* A chunk with patches is as long as its record, or they, reach. */
+static int take_mask(struct check *c, struct node *node, uint64_t chunk, uint16_t mask)
+{
+    struct fs_key key = key_chunk(node->ino, chunk);
+    struct store_read read = {.key = key.bytes, .key_len = key.len};
+    uint64_t room = room_in(node, chunk);
+
+    if (patched_end(mask) >= room + FS_PAGE_BYTES) {
+        node->file.patches++; /* agrees with nothing */
+        return 0;
+    }
+    for (unsigned page = 0; page < FS_CHUNK_PAGES; page++)
+        if (mask & 1u << page)
+            node->file.patches += sum_of_two(chunk, page);
+    int rc = store_read_wait(c->session, &read);
+    uint64_t len = rc == STORE_OK ? smaller(read.value_len, room) : 0;
+    uint64_t whole = smaller(room, len > patched_end(mask) ? len : patched_end(mask));
+    count_chunk(node, room, whole, rc == STORE_OK ? (int64_t)len : -1);
+    return rc < 0 && rc != -EIO ? rc : 0;
+}
+
+static int take_masks(struct check *c, const struct store_item *item)
+{
+    uint16_t masks[MASKS_CHUNKS];
+    uint64_t any = 0, first;
+    int rc = 0;
+    struct node *node = file_of(c, item, 17, true, &rc);
+
+    if (!node)
+        return rc;
+    if (masks_decode(item->value, item->value_len, masks) < 0)
+        return stray(c, node->ino, "which parts of the contents are where makes no sense", item);
+    first = key_number((const uint8_t *)item->key + 9) * MASKS_CHUNKS;
+    for (unsigned i = 0; i < MASKS_CHUNKS && rc == 0; i++) {
+        any |= masks[i];
+        if (masks[i])
+            rc = take_mask(c, node, first + i, masks[i]);
+    }
+    if (!any)
+        node->file.patches++;
+    return rc;
 }
 
 static int take_table(struct check *c, const struct store_item *item)
@@ -282,12 +425,20 @@ int check_record(struct check *c, const struct store_item *item)
     case 'D':
         return take_entry(c, item);
     case 'E':
-        return take_listing(c, item);
+        return take_listing(c, item, FS_PAGE_NAMES);
+    case 'M':
+        return take_listing(c, item, FS_BLOCK_NAMES);
+    case 'B':
+        return take_bits(c, item);
     case 'G':
     case 'H':
         return take_gap(c, item, key[0] == 'H');
     case 'C':
         return take_chunk(c, item);
+    case 'c':
+        return take_patch(c, item);
+    case 'P':
+        return take_masks(c, item);
     case 'X':
         return take_table(c, item);
     case 'Y':
@@ -336,10 +487,12 @@ static int judge_file(struct check *c, struct node *node)
         rc = check_fault(c, FAULT_NAMELESS, node->ino, "a file that no name leads to");
     else if (node->names != node->nlink)
         rc = check_fault(c, FAULT_LINKS, node->ino, "its link count is wrong");
-    bool contents = S_ISREG(node->mode) || S_ISLNK(node->mode);
-    uint64_t chunks = (node->file.size + FS_CHUNK_BYTES - 1) / FS_CHUNK_BYTES;
-    bool whole = node->flags & INODE_SPARSE || node->file.chunks == chunks;
-    if (rc == 0 && contents && (!whole || node->file.blocks != 0))
+    if (rc < 0 || !S_ISREG(node->mode))
+        return rc;
+    if (node->file.patches != 0)
+        return check_fault(c, FAULT_PATCHES, node->ino, "part of its contents is missing");
+    uint64_t chunks = node->flags & INODE_INLINE ? 0 : (node->file.size + FS_CHUNK_BYTES - 1) / FS_CHUNK_BYTES;
+    if (node->file.blocks != 0 || (!(node->flags & INODE_SPARSE) && node->file.chunks != chunks))
         rc = check_fault(c, FAULT_CONTENTS, node->ino, "part of its contents is missing, or their number is wrong");
     return rc;
 }

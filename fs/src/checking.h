@@ -6,7 +6,7 @@
  *     -> scan: names of what is at fault          repair: mend each fault -> from the first scan again
  *
  * Which records there are is compared with what other records say of them by sums that do not depend on the order:
- * names and listings, tables of attributes and values apart, both ends of a gap. So memory is one struct node for each
+ * names and listings, masks and patches, tables of attributes and values apart, both ends of a gap. So memory is one struct node for each
  * inode (64 bytes), and something for each fault.
  *
  * Invariants:
@@ -50,7 +50,7 @@ struct node {
         struct {
             uint64_t size, blocks;     /* blocks: as it says, less those found */
             uint32_t data_end, chunks; /* chunks: found */
-            uint64_t orphan;           /* its number, as it says */
+            uint64_t patches; /* as the masks say, less those found */
         } file;
     };
 };
@@ -70,7 +70,8 @@ enum fault_kind {
     FAULT_CYCLE,     /* a directory that is inside itself */
     FAULT_LINKS,     /* the link count */
     FAULT_CONTENTS,  /* contents are missing, or not as many as it says */
-    FAULT_LENGTH,    /* a chunk is longer than the file: `key`, `number` */
+    FAULT_LENGTH,    /* a chunk or a patch reaches beyond the end of the file, which is at `number` in it: `key` */
+    FAULT_PATCHES,   /* masks and patches do not agree */
     FAULT_ATTRIBUTES,
     FAULT_DELETED, /* has no links and is not on the reap list */
     FAULT_COUNTER,
@@ -103,6 +104,7 @@ struct check {
     struct store_session *session;
     bool repairing;
     struct rebuild *rebuild; /* while directories are made anew */
+    struct unmasked *unmasked; /* while masks are */
 
     struct node *nodes; /* ascending once all are there */
     uint64_t node_count, node_room;

@@ -40,6 +40,7 @@ static int load_super(struct fs_session *s, struct store_opened *opened)
     struct fs *fs = s->fs;
     struct fs_super super;
     struct fs_key key = key_super();
+    struct store_stats stats;
     uint8_t bytes[SUPER_BYTES];
     uint32_t len;
     int rc = get_value(s, NULL, &key, bytes, sizeof bytes, &len);
@@ -52,6 +53,10 @@ static int load_super(struct fs_session *s, struct store_opened *opened)
     }
     if (rc == 0)
         rc = super_decode(bytes, len, &super);
+    if (rc == 0) { /* each number cost a record, or (up to a batch of them) an opening: reap_open() looks at all */
+        store_stats(fs->store, &stats);
+        rc = super.next_orphan - super.first_orphan > stats.tail ? -EIO : 0;
+    }
     if (rc == -ENOENT) {
         snprintf(opened->message, sizeof opened->message,
                  "a store without a filesystem in it; name a directory that fasterfs made, or an empty one");

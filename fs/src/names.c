@@ -17,9 +17,7 @@ int check_name(const char *name)
 
     if (len > FS_NAME_MAX)
         return -ENAMETOOLONG;
-    if (len == 0 || strcmp(name, ".") == 0 || strcmp(name, "..") == 0 || memchr(name, '/', len))
-        return -EINVAL;
-    return 0;
+    return name_is_sound(name, len) ? 0 : -EINVAL;
 }
 
 static bool is_snapshots_name(uint64_t parent, const char *name)
@@ -137,7 +135,9 @@ static int dir_for_new(struct fs_session *s, uint64_t parent, const char *name, 
     rc = get_entry(s, &(struct view){.ino = parent}, name, &entry);
     if (rc != -ENOENT)
         return rc < 0 ? rc : -EEXIST;
-    return (*ret_dir)->nlink == 0 ? -ENOENT : 0; /* removed, and still somebody's working directory */
+    if ((*ret_dir)->nlink == 0) /* removed, and still somebody's working directory */
+        return -ENOENT;
+    return check_growable(*ret_dir);
 }
 
 static int init_inode(struct fs_session *s, const struct fs_cred *cred, const struct inode *dir, mode_t mode,
@@ -169,19 +169,18 @@ static int make_in_txn(struct fs_session *s, const struct fs_cred *cred, uint64_
     if (rc < 0)
         return rc;
     if (target) {
-        struct fs_key key = key_chunk(inode->ino, 0);
         inode->size = strlen(target);
-        rc = store_unit_upsert(s->store, key.bytes, key.len,
-                               &(struct store_piece){target, (uint32_t)inode->size}, 1, 0);
-        if (rc < 0)
-            return rc;
+        inode->flags |= INODE_INLINE;
     }
     if (S_ISDIR(inode->mode))
         dir->nlink++;
     rc = txn_add_name(s, dir, name, inode->ino, inode->mode);
-    if (rc == 0)
-        txn_new_inode(s, inode);
-    return rc;
+    if (rc < 0)
+        return rc;
+    struct inode *added = txn_new_inode(s, inode);
+    if (target)
+        memcpy(txn_contents(s, added), target, inode->size);
+    return 0;
 }
 
 static int make(struct fs_session *s, const struct fs_cred *cred, uint64_t parent, const char *name, mode_t mode,
@@ -307,7 +306,7 @@ static int link_in_txn(struct fs_session *s, uint64_t ino, uint64_t parent, cons
         rc = txn_inode(s, ino, ret_inode);
     if (rc < 0)
         return rc;
-    if (S_ISDIR((*ret_inode)->mode))
+    if (S_ISDIR((*ret_inode)->mode) || check_mutable(*ret_inode) < 0)
         return -EPERM;
     if ((*ret_inode)->nlink == 0 && !((*ret_inode)->flags & INODE_LINKABLE))
         return -ENOENT;
@@ -384,6 +383,8 @@ static int remove_in_txn(struct fs_session *s, uint64_t parent, const char *name
         return -ENOTDIR;
     if (!directory && S_ISDIR(inode->mode))
         return -EISDIR;
+    if (check_mutable(dir) < 0 || check_mutable(inode) < 0)
+        return -EPERM;
     if (directory && inode->entries > 0)
         return -ENOTEMPTY;
     rc = txn_remove_name(s, dir, name, entry);

@@ -17,14 +17,21 @@
 
 #define LOCK_STRIPES 1024u
 #define REF_SHARDS 64u
-#define READS_AT_ONCE 17u /* chunks of a read of 1 MiB that is not aligned */
+#define READS_AT_ONCE 64u /* among them the 17 chunks of a read of 1 MiB that is not aligned; the inodes of a block */
 #define TXN_INODES 5u
-#define TXN_PAGES 6u
+#define TXN_MASKS 6u   /* groups of chunks: of 256 chunks, wherever they begin */
+#define TXN_PATCHES 8u /* parts of chunks and of patches that are changed: of the first chunk and the last */
+#define TXN_PARTS 4u   /* pages that become patches and are written in part: likewise */
+#define TXN_FOLDS 2u
+/* What all patches of a chunk may add to a unit when they go, and their mask. */
+#define PATCHES_GO_BYTES (FS_CHUNK_PAGES * store_record_bytes(18, 0) + store_record_bytes(17, MASKS_BYTES))
+#define TXN_PAGES 12u /* eight of them become a block */
+#define TXN_BLOCKS 4u
 #define TXN_ENTRIES 4u
 
 #define FS_CAPABILITY "security.capability"
 
-#define SNAPSHOT_SHIFT 48
+#define SNAPSHOT_SHIFT FS_INO_BITS
 #define SNAPSHOT_SLOTS 0xfffeu /* slots 1 to this; 0xffff is `.snapshots` itself */
 
 struct ref {
@@ -78,6 +85,16 @@ struct fs {
     } *slots; /* [SNAPSHOT_SLOTS + 1] */
 };
 
+struct masks { /* of the chunks of a group */
+    uint64_t group;
+    bool loaded, existed, dirty;
+    uint16_t of[MASKS_CHUNKS];
+};
+struct mask { /* of a chunk */
+    struct masks *group;
+    uint16_t *of;
+};
+
 /* Changes of one call, collected until they are applied as one unit. */
 struct txn {
     struct timespec now;
@@ -88,12 +105,25 @@ struct txn {
         uint64_t dir, number;
         uint32_t len;
         bool dirty, existed;
-        uint8_t bytes[LISTING_BYTES_MAX];
+        uint8_t bytes[PAGE_BYTES_MAX];
     } pages[TXN_PAGES];
+    struct block {
+        uint64_t dir, number, live;
+        uint32_t len;
+        bool existed, loaded; /* in the store; its names are in `bytes` */
+        bool listing_dirty, live_dirty;
+        uint8_t bytes[BLOCK_BYTES_MAX], live_bytes[WORD_BYTES];
+    } blocks[TXN_BLOCKS];
+    unsigned block_count;
     unsigned page_count;
     unsigned entry_count;
-    uint8_t inode_bytes[TXN_INODES][INODE_BYTES], entry_bytes[TXN_ENTRIES][ENTRY_BYTES];
-    uint8_t orphan_bytes[2][ORPHAN_BYTES], gap_bytes[2][GAP_BYTES];
+    uint8_t inode_records[TXN_INODES][INODE_BYTES + INODE_CONTENTS_MAX], entry_bytes[TXN_ENTRIES][ENTRY_BYTES];
+    struct masks masks[TXN_MASKS];
+    unsigned mask_count;
+    uint64_t masks_ino; /* whose they are */
+    uint8_t mask_bytes[TXN_MASKS][MASKS_BYTES];
+    unsigned patch_count, part_count, fold_count; /* in use, of the session's */
+    uint8_t orphan_bytes[2][ORPHAN_BYTES], gap_bytes[2][WORD_BYTES];
     bool gap_changed;
     struct dead dead[2]; /* orphans made; orphan 0: none */
     unsigned dead_count;
@@ -116,9 +146,11 @@ struct fs_session {
     struct txn txn;
     struct store_read reads[READS_AT_ONCE];
     struct fs_key keys[READS_AT_ONCE];
-    struct store_patch patches[READS_AT_ONCE + 1];
-    uint8_t listing[LISTING_BYTES_MAX];
-    uint8_t inode_bytes[FS_LISTING_NAMES][INODE_BYTES];
+    struct store_patch patches[TXN_PATCHES];
+    uint8_t parts[TXN_PARTS][FS_PAGE_BYTES], folds[TXN_FOLDS][FS_CHUNK_BYTES];
+    uint8_t inode_record[INODE_BYTES + INODE_CONTENTS_MAX]; /* get_contents() */
+    uint8_t listing[BLOCK_BYTES_MAX];
+    uint8_t inode_bytes[FS_BLOCK_NAMES][INODE_BYTES];
     struct xattr_space *xattrs; /* NULL until needed */
 };
 
@@ -155,15 +187,24 @@ int get_value(struct fs_session *s, const struct store_snapshot *snapshot, const
               uint32_t room, uint32_t *ret_len);
 /* -ESTALE: there is none with that number. */
 int get_inode(struct fs_session *s, const struct view *view, struct inode *ret_inode);
+/* The same, with its contents, if they are inline, at s->inode_record + INODE_BYTES. */
+int get_contents(struct fs_session *s, const struct view *view, struct inode *ret_inode);
 int get_entry(struct fs_session *s, const struct view *dir, const char *name, struct entry *ret_entry);
-/* Where a gap leads: the page after it (or with key_gap_end(), its first). -ENOENT: there is none. */
-int get_gap(struct fs_session *s, const struct store_snapshot *snapshot, const struct fs_key *key, uint64_t *ret_page);
 void fs_now(struct fs *fs, struct timespec *ret_now);
 void txn_begin(struct fs_session *s);
 /* The inode, loaded once; the caller holds its lock. Mark it dirty to have it written. */
 int txn_inode(struct fs_session *s, uint64_t ino, struct inode **ret_inode);
 struct inode *txn_new_inode(struct fs_session *s, const struct inode *inode);
 void txn_dirty(struct fs_session *s, const struct inode *inode);
+/* Its contents, if they are inline; room for INODE_CONTENTS_MAX bytes. */
+uint8_t *txn_contents(struct fs_session *s, const struct inode *inode);
+/* listing.c */
+/* Were all of its numbers given? Then it is one listing. */
+bool block_is_complete(const struct inode *dir, uint64_t block);
+/* Where a gap leads: the block after it (or with key_gap_end(), its first). -ENOENT: there is none. */
+int get_gap(struct fs_session *s, const struct store_snapshot *snapshot, const struct fs_key *key, uint64_t *ret_block);
+/* Puts the listings of the txn down in its unit. */
+int listings_add(struct fs_session *s);
 /* Adds or removes a name: entry record, listing, the directory's counts and times. */
 int txn_add_name(struct fs_session *s, struct inode *dir, const char *name, uint64_t ino, uint32_t type);
 int txn_remove_name(struct fs_session *s, struct inode *dir, const char *name, const struct entry *entry);
@@ -171,7 +212,7 @@ int txn_remove_name(struct fs_session *s, struct inode *dir, const char *name, c
  * the name once, as the one or the other. */
 int txn_replace_name(struct fs_session *s, struct inode *dir, const char *name, const struct entry *entry,
                      uint64_t ino, uint32_t type);
-/* The inode lost its last name, or never had one. */
+/* inode.c again: the inode lost its last name, or never had one. */
 int txn_orphan(struct fs_session *s, struct inode *inode);
 /* And it gets one again. */
 int txn_adopt(struct fs_session *s, struct inode *inode);
@@ -196,15 +237,49 @@ uint64_t space_used(const struct store_stats *stats);
 /* data.c */
 uint64_t chunk_blocks(uint32_t len);
 uint64_t smaller(uint64_t a, uint64_t b);
-/* How long the chunk is now. */
-int chunk_len(struct fs_session *s, const struct inode *inode, uint64_t chunk, uint32_t *ret_len);
+/* How long the chunk is now; `mask`: its patches. */
+int chunk_len(struct fs_session *s, const struct view *view, const struct inode *inode, uint64_t chunk, uint16_t mask,
+              uint32_t *ret_len);
 /* From here on `blocks` counts. */
 void make_sparse(struct inode *inode);
+/* Makes the file longer if it is shorter than `size`, by a hole. In a unit. */
+int file_grow(struct fs_session *s, struct inode *inode, uint64_t size);
+struct span { /* bytes of one chunk that are written */
+    uint64_t chunk;
+    uint32_t from, len;
+    const uint8_t *bytes; /* NULL: zeros */
+};
+int write_span(struct fs_session *s, struct inode *inode, const struct span *span);
+/* Cuts a chunk to `rest` bytes, which is less than it has; *ret_len is how long it is then. */
+int cut_chunk(struct fs_session *s, struct inode *inode, uint64_t chunk, uint32_t rest, uint32_t *ret_len);
 /* Removes all chunks of an inode without a name, some per unit. */
 int data_remove(struct fs_session *s, const struct inode *inode);
 int data_truncate(struct fs_session *s, uint64_t ino, uint64_t size, const struct fs_attr *attr, unsigned set);
 
-/* attr.c: what fs_setattr() does to an inode of the open unit; once per unit. */
+/* patch.c */
+/* The mask of a chunk, for reading; `masks`, zeroed at first, keeps its group. */
+int mask_look(struct fs_session *s, const struct view *view, const struct inode *inode, uint64_t chunk,
+              struct masks *masks, uint16_t *ret_mask);
+/* The same inside a txn, which puts down what changes. All of one inode. */
+int mask_get(struct fs_session *s, const struct inode *inode, uint64_t chunk, struct mask *ret_mask);
+int masks_add(struct fs_session *s);
+/* Where the last patch ends in the chunk. */
+uint32_t patched_end(uint16_t mask);
+/* Keeps the patch until the unit was applied. */
+struct store_patch *txn_patch(struct fs_session *s, struct store_patch patch);
+uint16_t span_pages(const struct span *span);
+/* Writes into patches, or folds them into the chunk. It has `old` bytes, and the file will reach `reach` into it. */
+int patches_write(struct fs_session *s, struct inode *inode, const struct span *span, struct mask mask, uint32_t old,
+                  uint32_t reach);
+/* Removes those of `pages`; everything from byte `rest` of the chunk on. */
+int patches_drop(struct fs_session *s, const struct inode *inode, uint64_t chunk, struct mask mask, uint16_t pages);
+int patches_cut(struct fs_session *s, const struct inode *inode, uint64_t chunk, struct mask mask, uint32_t rest);
+
+/* attr.c */
+/* -EPERM: FS_FLAG_IMMUTABLE or FS_FLAG_APPEND stand against a change; or only the first against growth. */
+int check_mutable(const struct inode *inode);
+int check_growable(const struct inode *inode);
+/* What fs_setattr() does to an inode of the open unit; once per unit. */
 int attr_set(struct fs_session *s, struct inode *inode, const struct fs_attr *attr, unsigned set);
 /* What a change of the contents takes away: as FS_KILL_* in `kill` say, and always security.capability. */
 int attr_kill(struct fs_session *s, struct inode *inode, unsigned kill);
@@ -228,8 +303,8 @@ int xattrs_remove(struct fs_session *s, const struct inode *inode);
 int acl_check(const uint8_t *acl, uint32_t len);
 /* Mode bits that the ACL stands for; true if they are all that it says. */
 bool acl_mode(const uint8_t *acl, uint32_t len, uint32_t *mode);
-/* Makes the ACL say what the mode says. */
-void acl_chmod(uint8_t *acl, uint32_t len, uint32_t mode);
+/* Makes the ACL say what the mode says. -EIO: it is none. */
+int acl_chmod(uint8_t *acl, uint32_t len, uint32_t mode);
 /* Mode and ACLs of an inode that is made in `dir`: from its default ACL, or the umask. In a unit. */
 int acl_inherit(struct fs_session *s, const struct inode *dir, mode_t umask, struct inode *inode);
 

@@ -48,10 +48,12 @@ static int lock_move(struct fs_session *s, struct move *m, struct lockset *locks
     }
 }
 
-/* Is `dir` the inode `above` or somewhere below it? Under rename_lock, so the tree above stays. */
+/* Is `dir` the inode `above` or somewhere below it? Under rename_lock, so the tree above stays. -EIO: the
+ * parents go in a circle (Brent's algorithm: a mark that is left behind, at twice the distance each time). */
 static int is_below(struct fs_session *s, uint64_t dir, uint64_t above)
 {
     struct inode inode;
+    uint64_t mark = dir, steps = 0;
 
     for (;;) {
         if (dir == above)
@@ -66,6 +68,11 @@ static int is_below(struct fs_session *s, uint64_t dir, uint64_t above)
         if (inode.nlink == 0)
             return -ENOENT;
         dir = inode.parent;
+        if (dir == mark)
+            return -EIO;
+        steps++;
+        if ((steps & (steps - 1)) == 0)
+            mark = dir;
     }
 }
 
@@ -148,6 +155,9 @@ static int move_in_txn(struct fs_session *s, const struct move *m)
         return -ENOTDIR;
     if (to->nlink == 0)
         return -ENOENT;
+    if (check_mutable(from) < 0 || check_mutable(moved) < 0 || check_growable(to) < 0 ||
+        (there && (check_mutable(to) < 0 || check_mutable(there) < 0)))
+        return -EPERM;
     if (there && (rc = check_target(m, moved, there)) < 0)
         return rc;
     rc = leave_name(s, m, from, there);

@@ -6,7 +6,25 @@
 #include <errno.h>
 #include <string.h>
 
-#define SUPER_FORMAT 1u
+#define SUPER_FORMAT 2u
+
+bool name_is_sound(const char *name, size_t len)
+{
+    bool dots = len > 0 && len < 3 && memcmp(name, "..", len) == 0;
+
+    return len > 0 && len <= FS_NAME_MAX && !dots && !memchr(name, '/', len) && !memchr(name, 0, len);
+}
+
+static bool is_ino(uint64_t ino)
+{
+    return ino >= FS_INO_ROOT && ino < FS_INO_END;
+}
+
+static bool is_type(uint32_t type)
+{
+    return (type & ~(uint32_t)S_IFMT) == 0 && (S_ISREG(type) || S_ISDIR(type) || S_ISLNK(type) || S_ISFIFO(type) ||
+                                               S_ISSOCK(type) || S_ISCHR(type) || S_ISBLK(type));
+}
 
 static void put64(uint8_t *at, uint64_t n)
 {
@@ -92,6 +110,16 @@ struct fs_key key_listing(uint64_t parent, uint64_t page)
     return key_of_two('E', parent, page);
 }
 
+struct fs_key key_block(uint64_t parent, uint64_t block)
+{
+    return key_of_two('M', parent, block);
+}
+
+struct fs_key key_live(uint64_t parent, uint64_t block)
+{
+    return key_of_two('B', parent, block);
+}
+
 struct fs_key key_gap(uint64_t parent, uint64_t first)
 {
     return key_of_two('G', parent, first);
@@ -105,6 +133,20 @@ struct fs_key key_gap_end(uint64_t parent, uint64_t end)
 struct fs_key key_chunk(uint64_t ino, uint64_t chunk)
 {
     return key_of_two('C', ino, chunk);
+}
+
+struct fs_key key_patch(uint64_t ino, uint64_t chunk, unsigned page)
+{
+    struct fs_key key = key_of_two('c', ino, chunk);
+
+    key.bytes[17] = (uint8_t)page;
+    key.len = 18;
+    return key;
+}
+
+struct fs_key key_masks(uint64_t ino, uint64_t group)
+{
+    return key_of_two('P', ino, group);
 }
 
 struct fs_key key_xattrs(uint64_t ino)
@@ -156,7 +198,7 @@ int super_decode(const uint8_t *bytes, uint32_t len, struct fs_super *ret_super)
     if (get64(bytes) != SUPER_FORMAT)
         return -EPROTONOSUPPORT;
     *ret_super = (struct fs_super){get64(bytes + 8), get64(bytes + 16), get64(bytes + 24)};
-    return ret_super->next_ino > FS_INO_ROOT && ret_super->first_orphan <= ret_super->next_orphan ? 0 : -EIO;
+    return is_ino(ret_super->next_ino - 1) && ret_super->first_orphan <= ret_super->next_orphan ? 0 : -EIO;
 }
 
 /* ---- inodes ---------------------------------------------------------------------------------------- */
@@ -174,9 +216,9 @@ static int get_time(const uint8_t *at, struct timespec *ret_time)
     return ret_time->tv_nsec < 1000000000 ? 0 : -EIO;
 }
 
-/* 0 mode, 4 nlink, 8 uid, 12 gid, 16 flags, 20 zero, 24 rdev, 32 size, 40 blocks, 48 generation,
- * 56 parent, 64 entries, 72 first_seq, 80 next_seq, 88 orphan, 96 atime, 108 mtime, 120 ctime,
- * 132 btime (seconds 8, nanoseconds 4 each), 144 data_end, 152 zeros to 176. */
+/* 0 mode, 4 nlink, 8 uid, 12 gid, 16 flags, 20 user_flags, 24 size, 32 generation, 40 orphan, 48 atime, 60 mtime, 72 ctime,
+ * 84 btime (seconds 8, nanoseconds 4 each); then directories: 96 parent, 104 entries, 112 first_seq, 120 next_seq;
+ * others: 96 rdev, 104 blocks, 112 data_end, 120 user_flagss. */
 void inode_encode(const struct inode *inode, uint8_t *bytes)
 {
     memset(bytes, 0, INODE_BYTES);
@@ -185,27 +227,40 @@ void inode_encode(const struct inode *inode, uint8_t *bytes)
     put32(bytes + 8, inode->uid);
     put32(bytes + 12, inode->gid);
     put32(bytes + 16, inode->flags);
-    put64(bytes + 24, inode->rdev);
-    put64(bytes + 32, inode->size);
-    put64(bytes + 40, inode->blocks);
-    put64(bytes + 48, inode->generation);
-    put64(bytes + 56, inode->parent);
-    put64(bytes + 64, inode->entries);
-    put64(bytes + 72, inode->first_seq);
-    put64(bytes + 80, inode->next_seq);
-    put64(bytes + 88, inode->orphan);
-    put_time(bytes + 96, &inode->atime);
-    put_time(bytes + 108, &inode->mtime);
-    put_time(bytes + 120, &inode->ctime);
-    put_time(bytes + 132, &inode->btime);
-    put64(bytes + 144, inode->data_end);
+    put32(bytes + 20, inode->user_flags);
+    put64(bytes + 24, inode->size);
+    put64(bytes + 32, inode->generation);
+    put64(bytes + 40, inode->orphan);
+    put_time(bytes + 48, &inode->atime);
+    put_time(bytes + 60, &inode->mtime);
+    put_time(bytes + 72, &inode->ctime);
+    put_time(bytes + 84, &inode->btime);
+    bool directory = S_ISDIR(inode->mode);
+    put64(bytes + 96, directory ? inode->parent : inode->rdev);
+    put64(bytes + 104, directory ? inode->entries : inode->blocks);
+    put64(bytes + 112, directory ? inode->first_seq : inode->data_end);
+    put64(bytes + 120, directory ? inode->next_seq : 0);
+}
+
+uint32_t inode_contents(const struct inode *inode)
+{
+    return inode->flags & INODE_INLINE ? (uint32_t)inode->size : 0;
+}
+
+static bool contents_are_sound(const struct inode *i, uint32_t len)
+{
+    uint64_t most = S_ISLNK(i->mode) ? FS_SYMLINK_MAX : S_ISREG(i->mode) ? FS_INLINE_MAX : 0;
+
+    if (!(i->flags & INODE_INLINE))
+        return len == INODE_BYTES && !S_ISLNK(i->mode);
+    return i->size > 0 && i->size <= most && len == INODE_BYTES + i->size && i->data_end == 0;
 }
 
 int inode_decode(const uint8_t *bytes, uint32_t len, uint64_t ino, struct inode *ret_inode)
 {
     struct inode i;
 
-    if (len != INODE_BYTES)
+    if (len < INODE_BYTES)
         return -EIO;
     i = (struct inode){.ino = ino,
                        .mode = get32(bytes),
@@ -213,21 +268,26 @@ int inode_decode(const uint8_t *bytes, uint32_t len, uint64_t ino, struct inode 
                        .uid = get32(bytes + 8),
                        .gid = get32(bytes + 12),
                        .flags = get32(bytes + 16),
-                       .rdev = get64(bytes + 24),
-                       .size = get64(bytes + 32),
-                       .blocks = get64(bytes + 40),
-                       .generation = get64(bytes + 48),
-                       .parent = get64(bytes + 56),
-                       .entries = get64(bytes + 64),
-                       .first_seq = get64(bytes + 72),
-                       .next_seq = get64(bytes + 80),
-                       .orphan = get64(bytes + 88),
-                       .data_end = get64(bytes + 144)};
-    if (get_time(bytes + 96, &i.atime) < 0 || get_time(bytes + 108, &i.mtime) < 0 ||
-        get_time(bytes + 120, &i.ctime) < 0 || get_time(bytes + 132, &i.btime) < 0 ||
-        i.size > (uint64_t)FS_SIZE_MAX || i.first_seq > i.next_seq ||
-        i.data_end > (i.size + FS_CHUNK_BYTES - 1) / FS_CHUNK_BYTES || (i.mode & S_IFMT) == 0 ||
-        (i.flags & ~(uint32_t)INODE_FLAGS))
+                       .user_flags = get32(bytes + 20),
+                       .size = get64(bytes + 24),
+                       .generation = get64(bytes + 32),
+                       .orphan = get64(bytes + 40)};
+    if (S_ISDIR(i.mode)) {
+        i.parent = get64(bytes + 96);
+        i.entries = get64(bytes + 104);
+        i.first_seq = get64(bytes + 112);
+        i.next_seq = get64(bytes + 120);
+    } else {
+        i.rdev = get64(bytes + 96);
+        i.blocks = get64(bytes + 104);
+        i.data_end = get64(bytes + 112);
+    }
+    if (get_time(bytes + 48, &i.atime) < 0 || get_time(bytes + 60, &i.mtime) < 0 ||
+        get_time(bytes + 72, &i.ctime) < 0 || get_time(bytes + 84, &i.btime) < 0 ||
+        i.size > (uint64_t)FS_SIZE_MAX || i.first_seq > i.next_seq || i.next_seq > FS_SEQ_END ||
+        i.data_end > (i.size + FS_CHUNK_BYTES - 1) / FS_CHUNK_BYTES || !is_type(i.mode & ~07777u) ||
+        (S_ISDIR(i.mode) && !is_ino(i.parent)) ||
+        (i.flags & ~(uint32_t)INODE_FLAGS) || (i.user_flags & ~(uint32_t)FS_FLAGS) || !contents_are_sound(&i, len))
         return -EIO;
     *ret_inode = i;
     return 0;
@@ -255,10 +315,30 @@ void inode_attr(const struct inode *inode, struct fs_attr *ret_attr)
                                  .uid = inode->uid,
                                  .gid = inode->gid,
                                  .rdev = inode->rdev,
+                                 .flags = inode->user_flags,
                                  .atime = inode->atime,
                                  .mtime = inode->mtime,
                                  .ctime = inode->ctime,
                                  .btime = inode->btime};
+}
+
+/* ---- masks ----------------------------------------------------------------------------------------- */
+
+void masks_encode(const uint16_t masks[MASKS_CHUNKS], uint8_t *bytes)
+{
+    for (unsigned i = 0; i < MASKS_CHUNKS; i++) {
+        bytes[2 * i] = (uint8_t)masks[i];
+        bytes[2 * i + 1] = (uint8_t)(masks[i] >> 8);
+    }
+}
+
+int masks_decode(const uint8_t *bytes, uint32_t len, uint16_t ret_masks[MASKS_CHUNKS])
+{
+    if (len != MASKS_BYTES)
+        return -EIO;
+    for (unsigned i = 0; i < MASKS_CHUNKS; i++)
+        ret_masks[i] = (uint16_t)(bytes[2 * i] | bytes[2 * i + 1] << 8);
+    return 0;
 }
 
 /* ---- entries and listings -------------------------------------------------------------------------- */
@@ -276,7 +356,7 @@ int entry_decode(const uint8_t *bytes, uint32_t len, struct entry *ret_entry)
     if (len != ENTRY_BYTES)
         return -EIO;
     *ret_entry = (struct entry){get64(bytes), get64(bytes + 8), get32(bytes + 16)};
-    return ret_entry->ino == 0 || (ret_entry->type & ~(uint32_t)S_IFMT) ? -EIO : 0;
+    return is_ino(ret_entry->ino) && is_type(ret_entry->type) ? 0 : -EIO;
 }
 
 int listing_next(const uint8_t *bytes, uint32_t len, uint32_t at, struct listed *ret_listed)
@@ -285,11 +365,12 @@ int listing_next(const uint8_t *bytes, uint32_t len, uint32_t at, struct listed 
         return -EIO;
     bytes += at;
     size_t name_len = (size_t)bytes[20] | (size_t)bytes[21] << 8;
-    if (name_len == 0 || name_len > FS_NAME_MAX || name_len > len - at - LISTED_HEADER_BYTES)
+    const char *name = (const char *)bytes + LISTED_HEADER_BYTES;
+    struct entry entry = {.seq = get64(bytes), .ino = get64(bytes + 8), .type = get32(bytes + 16)};
+    if (name_len > len - at - LISTED_HEADER_BYTES || !name_is_sound(name, name_len) || !is_ino(entry.ino) ||
+        !is_type(entry.type))
         return -EIO;
-    *ret_listed = (struct listed){.entry = {.seq = get64(bytes), .ino = get64(bytes + 8), .type = get32(bytes + 16)},
-                                  .name = (const char *)bytes + LISTED_HEADER_BYTES,
-                                  .name_len = name_len};
+    *ret_listed = (struct listed){.entry = entry, .name = name, .name_len = name_len};
     return (int)(at + LISTED_HEADER_BYTES + name_len);
 }
 
@@ -351,12 +432,12 @@ uint32_t xattr_append(uint8_t *bytes, uint32_t len, const struct xattr *xattr)
     return len + xattr->value_len;
 }
 
-void gap_encode(uint64_t page, uint8_t *bytes)
+void word_encode(uint64_t word, uint8_t *bytes)
 {
-    put64(bytes, page);
+    put64(bytes, word);
 }
 
-uint64_t gap_decode(const uint8_t *bytes)
+uint64_t word_decode(const uint8_t *bytes)
 {
     return get64(bytes);
 }
@@ -371,5 +452,5 @@ int orphan_decode(const uint8_t *bytes, uint32_t len, uint64_t *ret_ino)
     if (len != ORPHAN_BYTES)
         return -EIO;
     *ret_ino = get64(bytes);
-    return *ret_ino > FS_INO_ROOT ? 0 : -EIO;
+    return *ret_ino > FS_INO_ROOT && is_ino(*ret_ino) ? 0 : -EIO;
 }

@@ -5,6 +5,9 @@
  * An inode number inside is (slot << 48) | the number in the tree. A slot belongs to a snapshot's id for
  * good as far as the outside can see: (id - 1) modulo the number of slots, with the id as generation.
  *
+ * Invariant: no two snapshots have one slot; one whose slot the snapshots that there are leave no room for is not
+ * made. Where a store says otherwise, the older one is shown. A label that is no name is not shown.
+ *
  * Threads: whoever reads inside a snapshot holds snapshots_lock for reading from view_get to view_put;
  * opening and dropping take it for writing.
  */
@@ -46,6 +49,13 @@ static int find(struct fs_session *s, struct search *search)
     int rc = store_snapshot_list(s->fs->store, match, search);
 
     return rc < 0 ? rc : rc == 0 ? -ENOENT : 0;
+}
+
+static bool has_its_slot(struct fs_session *s, uint64_t id)
+{
+    struct search search = {.slot = slot_of(id)};
+
+    return find(s, &search) == 0 && search.found.id == id;
 }
 
 /* ---- views ------------------------------------------------------------------------------------------- */
@@ -129,6 +139,8 @@ int snapshots_getattr(struct fs_session *s, struct fs_attr *ret_attr)
 
 static int attr_of(struct fs_session *s, uint64_t id, struct fs_attr *ret_attr)
 {
+    if (!has_its_slot(s, id))
+        return -EUCLEAN;
     return fs_getattr(s, slot_of(id) << SNAPSHOT_SHIFT | FS_INO_ROOT, ret_attr);
 }
 
@@ -153,10 +165,13 @@ int snapshots_create(struct fs_session *s, const char *name, struct fs_attr *ret
     if (rc < 0)
         return rc;
     fs_now(s->fs, &now);
-    rc = store_snapshot_create(s->fs->store, name, (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec, &id);
-    if (rc < 0)
-        return rc;
-    return attr_of(s, id, ret_attr);
+    for (bool again = true; again && rc == 0;) {
+        rc = store_snapshot_create(s->fs->store, name, (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec, &id);
+        again = rc == 0 && !has_its_slot(s, id); /* 65,534 ids later, and the older one is still there: the next id */
+        if (again)
+            rc = store_snapshot_delete(s->fs->store, id);
+    }
+    return rc < 0 ? rc : attr_of(s, id, ret_attr);
 }
 
 int snapshots_delete(struct fs_session *s, const char *name)
@@ -210,8 +225,9 @@ int snapshots_readdir(struct fs_session *s, uint64_t cookie, bool with_attr, fs_
         return 0;
     while ((rc = store_snapshot_list(s->fs->store, find_next, &next)) > 0) {
         next.after = next.found.id;
-        if (with_attr && attr_of(s, next.found.id, &attr) < 0)
-            continue; /* dropped meanwhile */
+        if (check_name(next.found.label) < 0 || !has_its_slot(s, next.found.id) ||
+            (with_attr && attr_of(s, next.found.id, &attr) < 0))
+            continue; /* dropped meanwhile, or damaged */
         if (fill(ctx, &(struct fs_dirent){.name = next.found.label,
                                           .name_len = strlen(next.found.label),
                                           .ino = slot_of(next.found.id) << SNAPSHOT_SHIFT | FS_INO_ROOT,

@@ -302,8 +302,10 @@ static int change(struct fs_session *s, struct inode *inode, const char *name, c
     struct xattr found;
     uint32_t next;
     bool drop = !value;
-    int rc = xattrs_load(s, &(struct view){.ino = inode->ino}, inode);
+    int rc = check_mutable(inode);
 
+    if (rc == 0)
+        rc = xattrs_load(s, &(struct view){.ino = inode->ino}, inode);
     if (rc < 0)
         return rc;
     int there = find(s->xattrs, name, &found, &next);

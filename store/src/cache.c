@@ -15,6 +15,7 @@ struct copy {
     struct record record;
 };
 #define COPY_HEADER 8u
+#define HEAD_BIT 1u /* of an address, which is a multiple of 8: the head of the record that is there */
 #define FIRST 64u
 static_assert(offsetof(struct copy, record) == COPY_HEADER, "copy layout");
 
@@ -60,9 +61,14 @@ static struct copy *copy_at(const struct cache *cache, uint64_t position)
     return (struct copy *)(void *)(cache->ring + (position & (cache->size - 1)));
 }
 
+static uint64_t copy_bytes(uint64_t address, const struct record *r)
+{
+    return address & HEAD_BIT ? record_head_bytes(record_key_len(r), r->capacity) : record_size(r);
+}
+
 static uint64_t hash_address(uint64_t address)
 {
-    return (address >> 3) * UINT64_C(0x9e3779b97f4a7c15);
+    return address * UINT64_C(0x9e3779b97f4a7c15);
 }
 
 static _Atomic uint64_t *bucket_of(const struct cache *cache, uint64_t hash)
@@ -133,17 +139,17 @@ static void evict(struct cache *cache)
 /* ---- finding and keeping ---------------------------------------------------------------------------- */
 
 /* Puts a copy where there is room, in place of `*slot` (which was `expected`) or of a slot that is the least loss. */
-static void put(struct cache *cache, uint64_t address, const struct record *record, uint64_t size)
+static void put(struct cache *cache, uint64_t address, const struct record *record, uint64_t bytes)
 {
     uint64_t hash = hash_address(address), head = atomic_load(&cache->head), oldest = UINT64_MAX, expected = 0;
     _Atomic uint64_t *bucket = bucket_of(cache, hash), *slot = bucket;
-    uint64_t at = reserve(cache, COPY_HEADER + size);
+    uint64_t at = reserve(cache, COPY_HEADER + round_up(bytes, 8));
 
     if (at == 0)
         return;
     struct copy *copy = copy_at(cache, at);
     copy->address = address;
-    memcpy(&copy->record, record, size);
+    memcpy(&copy->record, record, bytes);
     for (unsigned i = 0; i < SLOTS; i++) {
         uint64_t seen = atomic_load_explicit(&bucket[i], memory_order_relaxed); /* the CAS decides */
         uint64_t position = seen & POSITION_MASK;
@@ -159,7 +165,7 @@ static void put(struct cache *cache, uint64_t address, const struct record *reco
                                                   memory_order_relaxed);
 }
 
-struct record *cache_find(struct cache *cache, uint64_t address)
+static struct record *find(struct cache *cache, uint64_t address)
 {
     if (cache->size == 0)
         return NULL;
@@ -176,18 +182,40 @@ struct record *cache_find(struct cache *cache, uint64_t address)
             continue;
         /* Old by now: relaxed, about. */
         if (position + cache->size / 2 < atomic_load_explicit(&cache->tail, memory_order_relaxed))
-            put(cache, address, &copy->record, record_size(&copy->record));
+            put(cache, address, &copy->record, copy_bytes(address, &copy->record));
         return &copy->record;
     }
     return NULL;
 }
 
-void cache_insert(struct cache *cache, uint64_t address, const struct record *record, uint64_t size)
+static void insert(struct cache *cache, uint64_t address, const struct record *record)
 {
-    if (COPY_HEADER + size > cache->size / 16)
+    uint64_t bytes = copy_bytes(address, record);
+
+    if (COPY_HEADER + bytes > cache->size / 16)
         return;
     evict(cache);
-    put(cache, address, record, size);
+    put(cache, address, record, bytes);
+}
+
+struct record *cache_find(struct cache *cache, uint64_t address)
+{
+    return find(cache, address);
+}
+
+const struct record *cache_find_head(struct cache *cache, uint64_t address)
+{
+    return find(cache, address | HEAD_BIT);
+}
+
+void cache_insert(struct cache *cache, uint64_t address, const struct record *record)
+{
+    insert(cache, address, record);
+}
+
+void cache_insert_head(struct cache *cache, uint64_t address, const struct record *record)
+{
+    insert(cache, address | HEAD_BIT, record);
 }
 
 void cache_limit(struct cache *cache, uint64_t bytes)

@@ -45,8 +45,11 @@ void cache_close(struct cache *cache);
 
 /* The record at `address` of the log, or NULL. */
 struct record *cache_find(struct cache *cache, uint64_t address);
-/* Keeps a copy of a sound record, `size` bytes. */
-void cache_insert(struct cache *cache, uint64_t address, const struct record *record, uint64_t size);
+/* The same of the head of a large record (record_head_bytes()): so a part of its value is one device read. */
+const struct record *cache_find_head(struct cache *cache, uint64_t address);
+/* Keep a copy of a sound record, or of its sound head. */
+void cache_insert(struct cache *cache, uint64_t address, const struct record *record);
+void cache_insert_head(struct cache *cache, uint64_t address, const struct record *record);
 /* Sets how much memory it may take: 0 to its size. */
 void cache_limit(struct cache *cache, uint64_t bytes);
 /* Bytes in use. */

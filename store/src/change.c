@@ -81,16 +81,24 @@ static int skip(struct change *c, int outcome)
     return PLANNED;
 }
 
+static bool record_is_ours(const struct change *first, const struct change *c, const struct record *r)
+{
+    for (const struct change *other = first; other < c; other++)
+        if (other->locked == r)
+            return true;
+    return false;
+}
+
 /* The newest record is in memory: decides between in place and append. */
-static int plan_found(struct store *store, struct change *c, const struct chain_end *end)
+static int plan_found(struct store *store, const struct change *first, struct change *c, const struct chain_end *end)
 {
     struct hlog *log = &store->log;
     struct record *r = end->record;
 
     /* Loaded after the epoch was entered: at or above ro nobody makes it immutable before we leave. */
     if (end->address >= atomic_load(&log->safe_ro)) {
-        if (!record_try_lock(r))
-            return BUSY;
+        if (!record_try_lock(r)) /* waiting for ourselves would have no end */
+            return record_is_ours(first, c, r) ? -EINVAL : BUSY;
         c->locked = r;
         if (atomic_load_explicit(&r->link, memory_order_relaxed) & RECORD_SEALED)
             return BUSY;
@@ -179,7 +187,7 @@ static int plan_change(struct store *store, struct change *first, struct change 
         rc = size_change(store, c);
     } else {
         walk(store, c, begin, &end);
-        rc = end.record ? plan_found(store, c, &end) : plan_missing(store, c, begin, &end);
+        rc = end.record ? plan_found(store, first, c, &end) : plan_missing(store, c, begin, &end);
     }
     if (rc != PLANNED || c->how != CHANGE_APPEND || ours)
         return rc;
@@ -260,9 +268,11 @@ static void write_in_place(const struct change *c)
     uint64_t link = atomic_load_explicit(&r->link, memory_order_relaxed); /* the lock orders */
 
     if (record_is_small(r)) {
-        uint64_t value[RECORD_SMALL / 8];
-        write_value(c, (uint8_t *)value);
-        record_put(r, value, c->new_len);
+        uint8_t value[RECORD_SMALL];
+        const void *whole = c->kind == CHANGE_UPSERT && c->pieces[0].len == c->new_len ? c->pieces[0].bytes : NULL;
+        if (!whole)
+            write_value(c, value);
+        record_put(r, whole ? whole : value, c->new_len);
     } else {
         write_value(c, record_value(r));
         r->value_len = c->new_len;

@@ -168,7 +168,7 @@ static void seal(struct hlog *log, uint64_t until)
             at += COMMIT_BYTES;
         } else {
             link &= ~RECORD_SEALED;
-            uint64_t sum = record_checksum(r, link, at, log->store_id);
+            uint64_t sum = record_seal(r, link, at, log->store_id);
             atomic_store_explicit(&r->link, link, memory_order_relaxed);
             atomic_store_explicit(&r->seal, sum, memory_order_relaxed);
             log->chain = chain_fold(log->chain, sum);

@@ -154,6 +154,10 @@ int index_save(struct index *index, uint64_t store_id, uint64_t image_id,
 int index_image_check(const void *image, uint64_t len, uint64_t store_id, uint64_t image_id, const char **ret_why);
 /* Address for the hash in a checked image; 0 if there is none. */
 uint64_t index_image_find(const void *image, uint64_t hash);
+/* Are the addresses of all entries of a checked image below `end`? */
+bool index_image_leads_below(const void *image, uint64_t end);
+/* Bits of the hash that its entries stand for. */
+unsigned index_image_bits(const void *image);
 /* Adds all entries of a checked image to an empty index of index_image_buckets() buckets and the same bits; another
  * size, or an index that is not empty as far as seen, gets -EINVAL. -ENOMEM, and the index is still empty. */
 uint64_t index_image_buckets(const void *image);

@@ -485,6 +485,27 @@ int index_image_check(const void *image, uint64_t len, uint64_t store_id, uint64
     return 0;
 }
 
+bool index_image_leads_below(const void *image, uint64_t end)
+{
+    uint64_t buckets = index_image_buckets(image) + get64((const unsigned char *)image + AT_OVERFLOW);
+
+    for (uint64_t n = 0; n < buckets; n++) {
+        for (unsigned i = 0; i < INDEX_BUCKET_ENTRIES; i++) {
+            uint64_t entry = entry_at(bucket_at(image, n), i);
+
+            if (entry != 0 && index_address(entry) >= end) {
+                return false;
+            }
+        }
+    }
+    return true;
+}
+
+unsigned index_image_bits(const void *image)
+{
+    return get32((const unsigned char *)image + AT_BITS);
+}
+
 /* ---- load --------------------------------------------------------------------------------------- */
 
 /* Leaves a word of memory alone that stays 0, so that an empty part of the table takes no memory.

@@ -69,7 +69,7 @@ struct store {
 
     pthread_mutex_t sessions_lock;
     struct store_session *sessions; /* open ones; sessions_lock */
-    uint64_t closed_reads_memory, closed_reads_device; /* of those that were closed; sessions_lock */
+    uint64_t closed_reads_memory, closed_reads_device, closed_bytes_read; /* of those that were closed; sessions_lock */
 };
 
 struct store_io { /* a device read of one record; buffer of READ_BUFFER_BYTES or malloc'ed */
@@ -78,6 +78,8 @@ struct store_io { /* a device read of one record; buffer of READ_BUFFER_BYTES or
     struct store_read *read;
     uint8_t *buffer, *large; /* buffer: of the session's; large: NULL or what a record beyond it needed */
     uint64_t address;        /* of the record */
+    const struct record *head; /* sound, in `buffer`: what is being read is blocks [first, end) of its value. Or NULL */
+    uint64_t first, end;
     struct store_io *next;   /* free list */
 };
 
@@ -93,7 +95,7 @@ struct store_session {
     unsigned unsent;  /* reads given to the queue since it was last polled, modulo SESSION_SEND */
     struct store_read *waiting_first, *waiting_last; /* no io free yet */
     unsigned pending;                                /* reads not done */
-    _Atomic uint64_t reads_memory, reads_device; /* written by its thread, read by store_stats(); relaxed */
+    _Atomic uint64_t reads_memory, reads_device, bytes_read; /* written by its thread, read by store_stats(); relaxed */
     struct store_session *previous, *next;       /* under sessions_lock */
 
     struct change *changes; /* of the open unit */
@@ -161,7 +163,8 @@ int checkpoint_write(struct store *store, struct checkpoint *ret_at);
 void image_name(char name[DEVICE_NAME_MAX + 1], uint64_t image);
 /* Writes an index as an image, durably. Of the store's own it also commits what the image may lead to. */
 int image_save(struct store *store, struct index *index, uint64_t image);
-/* Opens and checks an index image; device_unmap() it. */
-int image_map(struct store *store, uint64_t image, const void **ret_bytes, uint64_t *ret_len, const char **ret_why);
+/* Opens and checks the index image of a checkpoint; device_unmap() it. */
+int image_map(struct store *store, const struct checkpoint *at, const void **ret_bytes, uint64_t *ret_len,
+              const char **ret_why);
 
 #endif

@@ -4,7 +4,8 @@
  *
  * The part in memory runs inside one epoch. A record at or above safe_ro may be changing and is read
  * as record.h says; below, it is immutable. What the device returns is believed only after its checksum, which
- * is bound to the address, was verified.
+ * is bound to the address, was verified. For a small part of a large value it is asked for the record's head (the cache
+ * keeps it), then for the blocks.
  *
  * Invariants:
  *   1. A read of the live store begins with `begin`, then takes the entry: an entry that compaction had not
@@ -19,6 +20,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#define HEAD_BYTES_MAX (READ_BUFFER_BYTES / 2 - HLOG_BLOCK) /* blocks find room behind it */
 #define BATCH 16u /* misses of memory that a core can have in flight, more or less */
 
 /* ---- taking a value ------------------------------------------------------------------------------- */
@@ -42,16 +44,25 @@ static int take_record(struct store_read *read, struct record *r, uint64_t link)
     return STORE_OK;
 }
 
+static int take_small(struct store_read *read, struct record *r)
+{
+    uint8_t value[RECORD_SMALL];
+    bool whole = read->offset == 0;
+    uint32_t room = whole ? read->buf_len : RECORD_SMALL;
+
+    if (record_get(r, whole ? read->buf : value, room, &read->value_len) & RECORD_TOMBSTONE)
+        return STORE_NOT_FOUND;
+    if (whole)
+        read->copied = read->value_len < room ? read->value_len : room;
+    else
+        copy_out(read, value, read->value_len);
+    return STORE_OK;
+}
+
 static int take_changing(struct store_read *read, struct record *r)
 {
-    if (record_is_small(r)) {
-        uint64_t words[RECORD_SMALL / 8];
-        uint32_t len;
-        if (record_get(r, words, &len) & RECORD_TOMBSTONE)
-            return STORE_NOT_FOUND;
-        copy_out(read, words, len);
-        return STORE_OK;
-    }
+    if (record_is_small(r))
+        return take_small(read, r);
     record_lock_shared(r);
     int rc = take_record(read, r, atomic_load_explicit(&r->link, memory_order_relaxed)); /* the lock orders */
     record_unlock_shared(r);
@@ -59,6 +70,25 @@ static int take_changing(struct store_read *read, struct record *r)
 }
 
 /* ---- memory (inside an epoch) --------------------------------------------------------------------- */
+
+/* The record at `at` is on the device, and its head may be in the cache. STORE_PENDING if what is wanted of it is to
+ * be read from there; STORE_NOT_FOUND if it is another key's: *at is the next of the chain. */
+static int walk_head(struct store *store, struct store_read *read, uint64_t *at)
+{
+    const struct record *head = cache_find_head(&store->cache, *at);
+
+    if (!head)
+        return STORE_PENDING;
+    if (*at < read->priv.ceiling && record_has_key(head, read->key, read->key_len)) {
+        if (read->buf_len > 0 || read->priv.take)
+            return STORE_PENDING;
+        read->value_len = head->value_len;
+        read->copied = 0;
+        return STORE_OK;
+    }
+    *at = atomic_load_explicit(&head->link, memory_order_relaxed) & ADDRESS_MASK; /* constant */
+    return STORE_NOT_FOUND;
+}
 
 /* Walks the chain as far as memory goes, the log's and the cache's. STORE_PENDING: read->priv.address is on the device. */
 static int walk_memory(struct store *store, struct store_read *read)
@@ -70,8 +100,13 @@ static int walk_memory(struct store *store, struct store_read *read)
 
     while (at >= read->priv.low) {
         struct record *r = at >= head ? hlog_at(log, at) : cache_find(&store->cache, at);
-        if (!r)
-            break;
+        if (!r) {
+            int rc = walk_head(store, read, &at);
+            if (rc == STORE_NOT_FOUND)
+                continue;
+            read->priv.address = at;
+            return rc;
+        }
         if (at < read->priv.ceiling && record_has_key(r, read->key, read->key_len)) {
             read->priv.address = at;
             return at >= safe_ro ? take_changing(read, r)
@@ -81,7 +116,7 @@ static int walk_memory(struct store *store, struct store_read *read)
         at = atomic_load_explicit(&r->link, memory_order_relaxed) & ADDRESS_MASK;
     }
     read->priv.address = at;
-    return at < read->priv.low ? STORE_NOT_FOUND : STORE_PENDING;
+    return STORE_NOT_FOUND;
 }
 
 /* Where the chain of the key begins. */
@@ -138,18 +173,31 @@ static void conclude(struct store_io *sio, int result, struct record *r)
         io_end(sio, result);
 }
 
-/* Reads `bytes` from the record's address on. */
-static void io_submit(struct store_io *sio, uint64_t bytes)
+/* No record that begins at the address reaches beyond this: the end of its segment, or of what there is of it. */
+static uint64_t io_stop(const struct store_io *sio)
 {
     struct store *store = sio->session->store;
-    uint64_t first = sio->address & ~(uint64_t)(HLOG_BLOCK - 1);
-    uint64_t end = round_up(sio->address + bytes, HLOG_BLOCK);
-    uint64_t stop = round_up(first + 1, store->superblock.segment_bytes);
+    uint64_t segment = round_up(sio->address + 1, store->superblock.segment_bytes);
+    uint64_t log = device_log_allocated(store->device_log);
+
+    return segment < log ? segment : log;
+}
+
+/* Reads the log's bytes [at, at + bytes), the first `keep` bytes of the buffer being in use. */
+static void io_submit(struct store_io *sio, uint64_t at, uint64_t bytes, uint64_t keep)
+{
+    struct store *store = sio->session->store;
+    uint64_t first = at & ~(uint64_t)(HLOG_BLOCK - 1);
+    uint64_t end = round_up(at + bytes, HLOG_BLOCK), stop = io_stop(sio);
 
     if (end > stop)
         end = stop;
-    uint8_t *buffer = sio->buffer;
-    if (end - first > READ_BUFFER_BYTES) {
+    if (first >= end) {
+        conclude(sio, -EIO, NULL);
+        return;
+    }
+    uint8_t *buffer = sio->buffer + round_up(keep, HLOG_BLOCK);
+    if (buffer + (end - first) > sio->buffer + READ_BUFFER_BYTES) {
         free(sio->large);
         buffer = sio->large = aligned_alloc(HLOG_BLOCK, end - first);
         if (!buffer) {
@@ -159,47 +207,36 @@ static void io_submit(struct store_io *sio, uint64_t bytes)
     }
     sio->io = (struct device_io){.op = DEVICE_READ, .buf = buffer, .len = (uint32_t)(end - first), .done = io_done};
     count_one(&sio->session->reads_device);
+    add_to(&sio->session->bytes_read, end - first);
     if (++sio->session->unsent % SESSION_SEND == 0)
         device_log_submit(store->device_log, sio->session->queue, &sio->io, first);
     else
         device_log_submit_later(store->device_log, sio->session->queue, &sio->io, first);
 }
 
+/* Is it little of a value of `value_len` bytes? */
+static bool is_part(const struct store_read *read, uint32_t value_len)
+{
+    return !read->priv.take && value_len > RECORD_WHOLE && read->buf_len <= value_len / 2 &&
+           record_head_bytes(read->key_len, value_len) <= HEAD_BYTES_MAX;
+}
+
+/* What to ask for first: the record, or its head, and with it a part that begins soon. */
 static uint64_t guess_bytes(const struct store_read *read)
 {
-    return record_bytes(read->key_len, read->value_hint);
+    if (!is_part(read, read->value_hint))
+        return record_bytes(read->key_len, read->value_hint);
+    uint64_t head = record_head_bytes(read->key_len, read->value_hint);
+    uint64_t end = round_up((uint64_t)read->offset + read->buf_len, RECORD_BLOCK);
+    return end <= 2 * RECORD_BLOCK ? head + end : head;
 }
 
-/* The record in the buffer: 1 sound, 0 more bytes are needed (*ret_bytes), -EIO damaged. */
-static int io_check(struct store_io *sio, struct record **ret_record, uint64_t *ret_bytes)
-{
-    struct store *store = sio->session->store;
-    uint64_t skip = sio->address % HLOG_BLOCK;
-    uint64_t have = (uint64_t)sio->io.result - skip;
-    struct record *r = (struct record *)((uint8_t *)sio->io.buf + skip);
-
-    if ((uint64_t)sio->io.result < skip + RECORD_HEADER_BYTES)
-        return -EIO;
-    uint64_t link = atomic_load_explicit(&r->link, memory_order_relaxed); /* a private copy */
-    uint64_t size = record_size(r);
-    if ((link & (RECORD_PAD | RECORD_COMMIT)) || r->value_len > r->capacity || size > store->superblock.segment_bytes ||
-        (link & ADDRESS_MASK) >= sio->address)
-        return -EIO;
-    if (have < size) {
-        *ret_bytes = size;
-        return sio->io.len >= round_up(skip + size, HLOG_BLOCK) ? -EIO : 0;
-    }
-    if (record_checksum(r, link, sio->address, store->store_id) !=
-        atomic_load_explicit(&r->seal, memory_order_relaxed))
-        return -EIO;
-    *ret_record = r;
-    return 1;
-}
+static void start_io(struct store_io *sio);
 
 void io_again(struct store_io *sio, uint64_t address)
 {
     sio->address = address;
-    io_submit(sio, guess_bytes(sio->read));
+    start_io(sio);
 }
 
 /* The log was given back under the read's feet: once more from the index. */
@@ -239,23 +276,172 @@ static void take_or_hop(struct store_io *sio, struct record *r)
 static void take(struct store_io *sio, struct record *r)
 {
     if (!sio->read->priv.pinned) /* compaction and scans look at everything once */
-        cache_insert(&sio->session->store->cache, sio->address, r, record_size(r));
+        cache_insert(&sio->session->store->cache, sio->address, r);
     take_or_hop(sio, r);
+}
+
+/* ---- parts of large values -------------------------------------------------------------------------- */
+
+/* The blocks that hold the part. */
+static void find_blocks(struct store_io *sio, const struct record *head)
+{
+    uint64_t end = (uint64_t)sio->read->offset + sio->read->buf_len;
+
+    if (end > head->value_len)
+        end = head->value_len;
+    sio->first = sio->read->offset / RECORD_BLOCK;
+    sio->end = round_up(end, RECORD_BLOCK) / RECORD_BLOCK;
+    if (sio->read->offset >= end)
+        sio->end = sio->first;
+}
+
+/* The part, from sound blocks at `bytes`. */
+static void take_blocks(struct store_io *sio, const struct record *head, const uint8_t *bytes)
+{
+    struct store_read *read = sio->read;
+
+    read->priv.address = sio->address;
+    read->value_len = head->value_len;
+    read->copied = 0;
+    if (sio->first < sio->end) {
+        uint32_t rest = head->value_len - read->offset;
+        read->copied = rest < read->buf_len ? rest : read->buf_len;
+        memcpy(read->buf, bytes + read->offset % RECORD_BLOCK, read->copied);
+    }
+    conclude(sio, STORE_OK, NULL);
+}
+
+/* Where they are in the record. */
+static uint64_t blocks_at(const struct store_io *sio, const struct record *head)
+{
+    return record_head_bytes(record_key_len(head), head->capacity) + sio->first * RECORD_BLOCK;
+}
+
+static uint64_t blocks_bytes(const struct store_io *sio, const struct record *head)
+{
+    uint64_t end = sio->end * RECORD_BLOCK;
+
+    return (end < head->value_len ? end : head->value_len) - sio->first * RECORD_BLOCK;
+}
+
+/* `head` stays in the buffer. */
+static void submit_blocks(struct store_io *sio, const struct record *head)
+{
+    uint64_t head_end = (uint64_t)((const uint8_t *)head - sio->buffer) +
+                        record_head_bytes(record_key_len(head), head->capacity);
+
+    sio->head = head;
+    io_submit(sio, sio->address + blocks_at(sio, head), blocks_bytes(sio, head), head_end);
+}
+
+/* A sound head in the buffer, with `have` bytes of the record. 0: under way or done; -EIO. */
+static int take_head(struct store_io *sio, struct record *head, uint64_t have)
+{
+    if (sio->address >= sio->read->priv.ceiling || !record_has_key(head, sio->read->key, sio->read->key_len)) {
+        take_or_hop(sio, head);
+        return 0;
+    }
+    find_blocks(sio, head);
+    if (sio->first < sio->end && blocks_at(sio, head) + blocks_bytes(sio, head) > have) {
+        submit_blocks(sio, head);
+        return 0;
+    }
+    const uint8_t *bytes = (const uint8_t *)head + blocks_at(sio, head);
+    if (!record_blocks_are_sound(head, sio->first, sio->end, bytes))
+        return -EIO;
+    take_blocks(sio, head, bytes);
+    return 0;
+}
+
+/* The blocks have come. 0 or -EIO. */
+static int check_blocks(struct store_io *sio)
+{
+    const struct record *head = sio->head;
+    uint64_t skip = (sio->address + blocks_at(sio, head)) % HLOG_BLOCK;
+    const uint8_t *bytes = (const uint8_t *)sio->io.buf + skip;
+
+    if ((uint64_t)sio->io.result < skip + blocks_bytes(sio, head) ||
+        !record_blocks_are_sound(head, sio->first, sio->end, bytes))
+        return -EIO;
+    take_blocks(sio, head, bytes);
+    return 0;
+}
+
+/* ---- what the device gave ------------------------------------------------------------------------------ */
+
+/* The record, or its head, has come. 0: under way or done; -EIO. */
+static int check_record(struct store_io *sio)
+{
+    struct store *store = sio->session->store;
+    uint64_t skip = sio->address % HLOG_BLOCK;
+    uint64_t have = (uint64_t)sio->io.result - skip;
+    struct record *r = (struct record *)((uint8_t *)sio->io.buf + skip);
+
+    if ((uint64_t)sio->io.result < skip + RECORD_HEADER_BYTES)
+        return -EIO;
+    uint64_t link = atomic_load_explicit(&r->link, memory_order_relaxed); /* a private copy */
+    uint64_t size = record_size(r);
+    if ((link & (RECORD_PAD | RECORD_COMMIT)) || r->value_len > r->capacity || sio->address + size > io_stop(sio) ||
+        (link & ADDRESS_MASK) >= sio->address || sio->address % 8 != 0)
+        return -EIO;
+    if (have >= size) {
+        if (!record_is_sound(r, link, sio->address, store->store_id))
+            return -EIO;
+        take(sio, r);
+        return 0;
+    }
+    uint64_t head = record_head_bytes(record_key_len(r), r->capacity);
+    bool part = is_part(sio->read, r->value_len) && sio->io.buf == sio->buffer && head <= HEAD_BYTES_MAX;
+    if (!part || have < head) {
+        if (sio->io.len >= round_up(skip + (part ? head : size), HLOG_BLOCK))
+            return -EIO;
+        io_submit(sio, sio->address, part ? head : size, 0);
+        return 0;
+    }
+    if (!record_head_is_sound(r, link, sio->address, store->store_id))
+        return -EIO;
+    if (!sio->read->priv.pinned)
+        cache_insert_head(&store->cache, sio->address, r);
+    return take_head(sio, r, have);
+}
+
+/* If the cache has the head of the record that is wanted, puts it into the buffer, and finds the blocks. */
+static bool find_head(struct store_io *sio)
+{
+    struct store *store = sio->session->store;
+    struct store_read *read = sio->read;
+
+    if (!is_part(read, read->value_hint) || sio->address >= read->priv.ceiling)
+        return false;
+    epoch_enter(store->epoch, sio->session->slot);
+    const struct record *head = cache_find_head(&store->cache, sio->address);
+    bool found = head && record_has_key(head, read->key, read->key_len);
+    if (found)
+        memcpy(sio->buffer, head, record_head_bytes(record_key_len(head), head->capacity));
+    epoch_leave(sio->session->slot);
+    if (found)
+        find_blocks(sio, (struct record *)(void *)sio->buffer);
+    return found && sio->first < sio->end;
+}
+
+static void start_io(struct store_io *sio)
+{
+    sio->head = NULL;
+    if (find_head(sio))
+        submit_blocks(sio, (struct record *)(void *)sio->buffer);
+    else
+        io_submit(sio, sio->address, guess_bytes(sio->read), 0);
 }
 
 static void io_done(struct device_io *io)
 {
     struct store_io *sio = (struct store_io *)io;
     struct store_read *read = sio->read;
-    struct record *r = NULL;
-    uint64_t bytes = 0;
-    int rc = io->result < 0 ? (int)io->result : io_check(sio, &r, &bytes);
+    int rc = io->result < 0 ? (int)io->result : sio->head ? check_blocks(sio) : check_record(sio);
 
     if (rc == 0)
-        io_submit(sio, bytes);
-    else if (rc > 0)
-        take(sio, r);
-    else if (read->snapshot || read->priv.pinned || sio->address >= atomic_load(&sio->session->store->log.begin))
+        return;
+    if (read->snapshot || read->priv.pinned || sio->address >= atomic_load(&sio->session->store->log.begin))
         conclude(sio, rc, NULL);
     else
         start_again(sio);
@@ -270,7 +456,7 @@ static void start_waiting(struct store_session *s)
         s->free_ios = sio->next;
         sio->read = read;
         sio->address = read->priv.address;
-        io_submit(sio, guess_bytes(read));
+        start_io(sio);
     }
 }
 
@@ -307,6 +493,28 @@ int store_read(struct store_session *s, struct store_read *read)
     int rc = walk_memory(store, read);
     epoch_leave(s->slot);
     return rc == STORE_PENDING ? pend(s, read) : end_in_memory(s, read, rc);
+}
+
+bool store_is_mutable(struct store_session *s, const void *key, uint32_t key_len)
+{
+    struct store *store = s->store;
+    struct store_read read = {.key = key, .key_len = key_len, .priv.hash = hash_key(key, key_len)};
+    bool found = false;
+
+    epoch_enter(store->epoch, s->slot);
+    uint64_t ro = atomic_load(&store->log.ro);
+    find_chain(store, &read);
+    for (uint64_t at = read.priv.address; at >= ro && !found;) {
+        struct record *r = hlog_at(&store->log, at);
+        uint64_t link = atomic_load_explicit(&r->link, memory_order_relaxed); /* a hint; the address is constant */
+        if (record_has_key(r, key, key_len)) {
+            found = !(link & RECORD_TOMBSTONE);
+            break;
+        }
+        at = link & ADDRESS_MASK;
+    }
+    epoch_leave(s->slot);
+    return found;
 }
 
 /* Asks the processor for the record that a chain begins with, where it is in memory. */

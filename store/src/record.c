@@ -10,14 +10,58 @@ uint64_t hash_key(const void *key, uint32_t key_len)
     return XXH3_64bits(key, key_len);
 }
 
-uint64_t record_checksum(const struct record *r, uint64_t link, uint64_t address, uint64_t store_id)
+static const uint64_t *sums_of(const struct record *r)
 {
+    return (const uint64_t *)(const void *)(r->bytes + round_up(record_key_len(r), 8));
+}
+
+static uint64_t block_sum(const struct record *r, uint64_t block, const uint8_t *bytes)
+{
+    uint64_t rest = r->value_len - block * RECORD_BLOCK;
+
+    return XXH3_64bits(bytes, rest < RECORD_BLOCK ? rest : RECORD_BLOCK);
+}
+
+static uint64_t checksum(const struct record *r, uint64_t link, uint64_t address, uint64_t store_id)
+{
+    uint64_t body = r->capacity > RECORD_WHOLE ? record_blocks(r->value_len) * 8 : r->value_len;
     struct {
         uint64_t link, stamp, lengths, address, store_id;
     } head = {link, r->stamp, (uint64_t)r->capacity << 32 | r->value_len, address, store_id};
     uint64_t sum = XXH3_64bits(&head, sizeof head);
 
-    return XXH3_64bits_withSeed(r->bytes, round_up(record_key_len(r), 8) + r->value_len, sum);
+    return XXH3_64bits_withSeed(r->bytes, round_up(record_key_len(r), 8) + body, sum);
+}
+
+uint64_t record_seal(struct record *r, uint64_t link, uint64_t address, uint64_t store_id)
+{
+    uint64_t *sums = (uint64_t *)(uintptr_t)sums_of(r);
+    const uint8_t *value = record_value(r);
+
+    for (uint64_t block = 0; r->capacity > RECORD_WHOLE && block < record_blocks(r->value_len); block++)
+        sums[block] = block_sum(r, block, value + block * RECORD_BLOCK);
+    return checksum(r, link, address, store_id);
+}
+
+bool record_head_is_sound(const struct record *r, uint64_t link, uint64_t address, uint64_t store_id)
+{
+    /* relaxed: what was read from the device is its reader's own */
+    return checksum(r, link, address, store_id) == atomic_load_explicit(&r->seal, memory_order_relaxed);
+}
+
+bool record_blocks_are_sound(const struct record *r, uint64_t first, uint64_t end, const uint8_t *bytes)
+{
+    for (uint64_t block = first; block < end; block++, bytes += RECORD_BLOCK)
+        if (block_sum(r, block, bytes) != sums_of(r)[block])
+            return false;
+    return true;
+}
+
+bool record_is_sound(struct record *r, uint64_t link, uint64_t address, uint64_t store_id)
+{
+    return record_head_is_sound(r, link, address, store_id) &&
+           (r->capacity <= RECORD_WHOLE ||
+            record_blocks_are_sound(r, 0, record_blocks(r->value_len), record_value(r)));
 }
 
 uint64_t commit_checksum(const struct commit_record *c, uint64_t address, uint64_t store_id)
@@ -103,6 +147,7 @@ void record_put(struct record *r, const void *value, uint32_t len)
     const uint8_t *from = value, *end = from + (len & ~7u);
     uint64_t word = 0;
 
+#pragma GCC unroll 4
     for (; from < end; from += 8, words++) {
         memcpy(&word, from, 8);
         atomic_store_explicit(words, word, memory_order_release);
@@ -117,17 +162,29 @@ void record_put(struct record *r, const void *value, uint32_t len)
 
 /* acquire, all loads: none of them moves behind the second look at the sequence, and each pairs with the
  * release of record_put(). */
-uint64_t record_get(struct record *r, uint64_t words[RECORD_SMALL / 8], uint32_t *ret_len)
+static void get_words(const _Atomic uint64_t *from, uint8_t *to, uint32_t bytes)
 {
-    const _Atomic uint64_t *from = value_words(r);
+    uint64_t word;
 
+#pragma GCC unroll 4
+    for (uint32_t n = bytes / 8; n > 0; n--, from++, to += 8) {
+        word = atomic_load_explicit(from, memory_order_acquire);
+        memcpy(to, &word, 8);
+    }
+    if (bytes % 8 != 0) {
+        word = atomic_load_explicit(from, memory_order_acquire);
+        memcpy(to, &word, bytes % 8);
+    }
+}
+
+uint64_t record_get(struct record *r, void *buf, uint32_t room, uint32_t *ret_len)
+{
     for (unsigned spins = 0;; spins++) {
         uint64_t before = atomic_load_explicit(&r->seal, memory_order_acquire);
         if (!(before & RECORD_EXCLUSIVE)) {
             uint64_t link = atomic_load_explicit(&r->link, memory_order_acquire);
             uint32_t len = __atomic_load_n(&r->value_len, __ATOMIC_ACQUIRE);
-            for (uint32_t i = 0, count = (len + 7) / 8; i < count; i++)
-                words[i] = atomic_load_explicit(&from[i], memory_order_acquire);
+            get_words(value_words(r), buf, len < room ? len : room);
             /* relaxed: the loads before stay before it */
             if (atomic_load_explicit(&r->seal, memory_order_relaxed) == before) {
                 *ret_len = len;

@@ -2,15 +2,16 @@
 /*
  * record: what the log is made of, in memory as on disk (store/SPEC.md has every bit).
  *
- * Four kinds share the first word, `link`: data records and tombstones (a header of 32 bytes, the key,
- * the value), commit records (the last 128 bytes of a block) and pads (8 bytes that skip `length`).
+ * Four kinds share the first word, `link`: data records and tombstones (a header of 32 bytes, the key, for
+ * large values the sums of their blocks, the value), commit records (the last 128 bytes of a block) and pads (8 bytes that skip `length`).
  *
  * Invariants:
  *   1. Every byte of the log below the tail belongs to a record or a pad; none crosses a boundary
  *      (hlog.h), so the log can be walked from any boundary or commit.
  *   2. `link` address is below the record's own: chains lead down only.
  *   3. At or above safe-read-only, `seal` is a lock; below, it is the checksum over everything that the
- *      record means (not the slack between value_len and capacity), bound to its address and store.
+ *      record means (not the slack between value_len and capacity), bound to its address and store. Of a large
+ *      value it covers the sums: so the head of a record and any block can be believed without the rest.
  *   4. A small value that may still change is written and read in words, each atomic (record_put, record_get).
  */
 #ifndef STORE_RECORD_H
@@ -41,7 +42,7 @@ struct record {
     uint32_t value_len;
     uint32_t capacity; /* bytes set aside for the value, >= value_len */
     _Atomic uint64_t seal;
-    uint8_t bytes[]; /* key, padded to 8; value */
+    uint8_t bytes[]; /* key, padded to 8; sums of the value's blocks, if it is large; value */
 };
 static_assert(sizeof(struct record) == RECORD_HEADER_BYTES && offsetof(struct record, stamp) == 8 &&
                   offsetof(struct record, value_len) == 16 && offsetof(struct record, seal) == 24,
@@ -70,9 +71,30 @@ static inline uint64_t round_up(uint64_t n, uint64_t to)
     return (n + to - 1) & ~(to - 1);
 }
 
+/* A value with a capacity above RECORD_WHOLE has a checksum for each RECORD_BLOCK bytes of it, in front of it, filled
+ * in when the record is sealed: a part of it can then be read from the device and believed. */
+#define RECORD_WHOLE 16384u
+#define RECORD_BLOCK 4096u
+
+static inline uint64_t record_blocks(uint32_t len)
+{
+    return round_up(len, RECORD_BLOCK) / RECORD_BLOCK;
+}
+
+static inline uint64_t record_sums_bytes(uint32_t capacity)
+{
+    return capacity > RECORD_WHOLE ? record_blocks(capacity) * 8 : 0;
+}
+
+/* Everything in front of the value. */
+static inline uint64_t record_head_bytes(uint32_t key_len, uint32_t capacity)
+{
+    return RECORD_HEADER_BYTES + round_up(key_len, 8) + record_sums_bytes(capacity);
+}
+
 static inline uint64_t record_bytes(uint32_t key_len, uint32_t capacity)
 {
-    return RECORD_HEADER_BYTES + round_up(key_len, 8) + round_up(capacity, 8);
+    return record_head_bytes(key_len, capacity) + round_up(capacity, 8);
 }
 
 static inline uint32_t record_key_len(const struct record *r)
@@ -97,7 +119,7 @@ static inline uint64_t record_size(const struct record *r)
 
 static inline uint8_t *record_value(struct record *r)
 {
-    return r->bytes + round_up(record_key_len(r), 8);
+    return r->bytes + round_up(record_key_len(r), 8) + record_sums_bytes(r->capacity);
 }
 
 static inline bool record_has_key(const struct record *r, const void *key, uint32_t key_len)
@@ -105,8 +127,13 @@ static inline bool record_has_key(const struct record *r, const void *key, uint3
     return record_key_len(r) == key_len && memcmp(r->bytes, key, key_len) == 0;
 }
 
-/* Checksum of a record that no longer changes; `link` without memory-only bits. */
-uint64_t record_checksum(const struct record *r, uint64_t link, uint64_t address, uint64_t store_id);
+/* Fills in the sums of a record that no longer changes, and gives its checksum; `link` without memory-only bits. */
+uint64_t record_seal(struct record *r, uint64_t link, uint64_t address, uint64_t store_id);
+/* Of what was read from the device: is it what was sealed? The head (of a value without sums: all of it); blocks
+ * [first, end) of the value, at `bytes`, by a sound head; the whole. */
+bool record_head_is_sound(const struct record *r, uint64_t link, uint64_t address, uint64_t store_id);
+bool record_blocks_are_sound(const struct record *r, uint64_t first, uint64_t end, const uint8_t *bytes);
+bool record_is_sound(struct record *r, uint64_t link, uint64_t address, uint64_t store_id);
 uint64_t commit_checksum(const struct commit_record *c, uint64_t address, uint64_t store_id);
 
 /* A pad of `length` bytes (8 at least, multiple of 8) as its first word, and back: 0 if the word is not
@@ -149,8 +176,8 @@ void record_unlock_shared(struct record *r);
 
 /* A small record, exclusively locked: replaces value and length. `value` may have any alignment. */
 void record_put(struct record *r, const void *value, uint32_t len);
-/* A small record that may be changing: its flags and length as they were together with the value, which goes to
- * `words` as far as the capacity goes. */
-uint64_t record_get(struct record *r, uint64_t words[RECORD_SMALL / 8], uint32_t *ret_len);
+/* A small record that may be changing: its flags and length as they were together with the value, whose first
+ * bytes go to `buf`, as many as there is `room` for. */
+uint64_t record_get(struct record *r, void *buf, uint32_t room, uint32_t *ret_len);
 
 #endif

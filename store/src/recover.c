@@ -16,6 +16,9 @@
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
+
+#define VERSION_END (UINT64_C(1) << 47) /* a record has 48 bits for it */
 
 struct found { /* a record of the extent that is being read */
     uint64_t hash, address, version;
@@ -211,10 +214,8 @@ static uint64_t higher(uint64_t a, uint64_t b)
 static uint64_t find_promised(struct recovery *r, uint64_t at)
 {
     const struct superblock *sb = &r->store->superblock;
-    uint64_t promised = higher(sb->incarnation_begin, higher(sb->checkpoint.end.address, sb->checkpoint.reach));
+    uint64_t promised = higher(sb->incarnation_begin, superblock_reach(sb));
 
-    for (uint32_t i = 0; i < sb->snapshot_count; i++)
-        promised = higher(promised, sb->snapshots[i].at.reach);
     for (uint64_t block = at & ~(uint64_t)(HLOG_BLOCK - 1); block + HLOG_BLOCK <= r->scan.end && !r->scan.error;
          block += HLOG_BLOCK) {
         uint64_t commit = block + HLOG_BLOCK - COMMIT_BYTES;
@@ -305,13 +306,33 @@ static int scan_log(struct recovery *r, struct store_opened *opened)
                  (unsigned long long)at, (unsigned long long)r->promised);
         return -EUCLEAN;
     }
+    if (r->last.version >= VERSION_END) {
+        snprintf(opened->message, sizeof opened->message,
+                 "the log ends with commit %llu, more than there can be; nothing was changed, restore the store from a backup",
+                 (unsigned long long)r->last.version);
+        return -EUCLEAN;
+    }
     if (at > r->last.address)
         opened->dropped_bytes = at - r->last.address;
     return 0;
 }
 
-/* An empty index of the size that the memory budget asks for, as far as the store's bits allow. */
-int index_open_empty(struct store *store, struct index **ret_index)
+/* A table that the machine cannot hold is not tried: the kernel would promise it, and kill somebody later. */
+static int open_index(struct store *store, uint64_t buckets, struct store_opened *opened)
+{
+    uint64_t memory = (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE);
+
+    if (buckets > memory / 2 / 64) {
+        snprintf(opened->message, sizeof opened->message,
+                 "the index takes %llu MiB of memory, this machine has %llu; use a larger one",
+                 (unsigned long long)(buckets >> 14), (unsigned long long)(memory >> 20));
+        return -ENOMEM;
+    }
+    return index_open(buckets, store->superblock.index_bits, store->epoch, &store->index);
+}
+
+/* Of an empty index: as many as the memory budget asks for, as far as the store's bits allow. */
+static uint64_t empty_buckets(const struct store *store)
 {
     unsigned bits = store->superblock.index_bits, level = (unsigned)__builtin_ctzll(store->index_buckets);
 
@@ -319,7 +340,12 @@ int index_open_empty(struct store *store, struct index **ret_index)
         level = bits - INDEX_KNOWN_MIN;
     if (level + INDEX_KNOWN_MAX < bits)
         level = bits - INDEX_KNOWN_MAX;
-    return index_open(UINT64_C(1) << level, bits, store->epoch, ret_index);
+    return UINT64_C(1) << level;
+}
+
+int index_open_empty(struct store *store, struct index **ret_index)
+{
+    return index_open(empty_buckets(store), store->superblock.index_bits, store->epoch, ret_index);
 }
 
 /* With no usable image of the checkpoint's index, or with a log that begins behind the checkpoint by now, replay
@@ -333,16 +359,16 @@ static int load_index(struct store *store, struct log_position *ret_start, struc
 
     *ret_start = checkpoint->begin;
     if (checkpoint->image == 0 || checkpoint->begin.address > checkpoint->end.address || store->salvage)
-        return index_open_empty(store, &store->index);
-    int rc = image_map(store, checkpoint->image, &image, &len, &why);
+        return open_index(store, empty_buckets(store), opened);
+    int rc = image_map(store, checkpoint, &image, &len, &why);
     if (rc == -EUCLEAN || rc == -ENOENT) {
         opened->index_rebuilt = true;
-        return index_open_empty(store, &store->index);
+        return open_index(store, empty_buckets(store), opened);
     }
     if (rc < 0)
         return rc;
     *ret_start = checkpoint->end;
-    rc = index_open(index_image_buckets(image), store->superblock.index_bits, store->epoch, &store->index);
+    rc = open_index(store, index_image_buckets(image), opened);
     if (rc == 0)
         rc = index_load(store->index, image);
     device_unmap(store->device, image, len);

@@ -244,7 +244,7 @@ int salvage_broken(struct salvage *salvage, uint64_t hash)
 
 /* ---- snapshots, images ------------------------------------------------------------------------------- */
 
-static int check_image(struct salvage *salvage, uint64_t image, uint64_t snapshot, bool *ret_damaged)
+static int check_image(struct salvage *salvage, const struct checkpoint *at, uint64_t snapshot, bool *ret_damaged)
 {
     struct store *store = salvage->store;
     struct store_damage damage = {.kind = STORE_DAMAGE_IMAGE, .snapshot = snapshot};
@@ -252,9 +252,9 @@ static int check_image(struct salvage *salvage, uint64_t image, uint64_t snapsho
     uint64_t len;
 
     *ret_damaged = false;
-    if (image == 0)
+    if (at->image == 0)
         return 0;
-    int rc = image_map(store, image, &bytes, &len, &damage.what);
+    int rc = image_map(store, at, &bytes, &len, &damage.what);
     if (rc == 0)
         device_unmap(store->device, bytes, len);
     if (rc == -ENOENT)
@@ -295,7 +295,7 @@ int salvage_snapshots(struct salvage *salvage)
     int rc = scan_open(&scan, store, begin);
 
     if (rc == 0)
-        rc = check_image(salvage, sb->checkpoint.image, 0, &salvage->image_damaged);
+        rc = check_image(salvage, &sb->checkpoint, 0, &salvage->image_damaged);
     for (uint32_t i = 0; i < sb->snapshot_count && rc == 0; i++) {
         const struct checkpoint *at = &sb->snapshots[i].at;
         uint64_t from = at->begin.address > done ? at->begin.address : done, to = at->reach < begin ? at->reach : begin;
@@ -306,7 +306,7 @@ int salvage_snapshots(struct salvage *salvage)
         if (at->reach > done)
             done = at->reach;
         if (rc == 0 && at->image != sb->checkpoint.image)
-            rc = check_image(salvage, at->image, sb->snapshots[i].id, &damaged);
+            rc = check_image(salvage, at, sb->snapshots[i].id, &damaged);
         salvage->images_damaged |= rc == 0 && at->image != sb->checkpoint.image && damaged;
     }
     salvage->snapshot = 0;
@@ -354,7 +354,7 @@ static int repair_images(struct store *store)
         const char *why;
         const void *bytes;
         uint64_t len, image = sb->next_image;
-        if (image_map(store, at->image, &bytes, &len, &why) == 0) {
+        if (image_map(store, at, &bytes, &len, &why) == 0) {
             device_unmap(store->device, bytes, len);
             continue;
         }

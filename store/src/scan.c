@@ -121,7 +121,7 @@ static enum scan_kind record_at(struct scan *scan, uint64_t at, struct scan_item
     item->record = r;
     item->link = atomic_load_explicit(&r->link, memory_order_relaxed); /* a private copy, both */
     item->seal = atomic_load_explicit(&r->seal, memory_order_relaxed);
-    bool sound = (item->link & ADDRESS_MASK) < at && record_checksum(r, item->link, at, scan->store_id) == item->seal;
+    bool sound = (item->link & ADDRESS_MASK) < at && record_is_sound(r, item->link, at, scan->store_id);
     return sound ? SCAN_RECORD : SCAN_NOTHING;
 }
 

@@ -145,12 +145,13 @@ int store_checkpoint(struct store *store)
     return rc;
 }
 
-int image_map(struct store *store, uint64_t image, const void **ret_bytes, uint64_t *ret_len, const char **ret_why)
+int image_map(struct store *store, const struct checkpoint *at, const void **ret_bytes, uint64_t *ret_len,
+              const char **ret_why)
 {
     char name[DEVICE_NAME_MAX + 1];
 
     *ret_why = "it cannot be read";
-    image_name(name, image);
+    image_name(name, at->image);
     int file = device_file_open(store->device, name, 0);
     if (file < 0)
         return file;
@@ -158,7 +159,12 @@ int image_map(struct store *store, uint64_t image, const void **ret_bytes, uint6
     device_file_close(store->device, file);
     if (rc < 0)
         return rc;
-    rc = index_image_check(*ret_bytes, *ret_len, store->store_id, image, ret_why);
+    rc = index_image_check(*ret_bytes, *ret_len, store->store_id, at->image, ret_why);
+    if (rc == 0 && (index_image_bits(*ret_bytes) != store->superblock.index_bits ||
+                    !index_image_leads_below(*ret_bytes, at->reach))) {
+        *ret_why = "index image is not that of its checkpoint";
+        rc = -EUCLEAN;
+    }
     if (rc < 0)
         device_unmap(store->device, *ret_bytes, *ret_len);
     return rc;
@@ -293,7 +299,7 @@ int store_snapshot_open(struct store *store, uint64_t id, struct store_snapshot 
         return -ENOMEM;
     pthread_mutex_lock(&store->checkpoint_lock);
     const struct snapshot_entry *e = find(store, id);
-    int rc = e ? image_map(store, e->at.image, &s->image, &s->image_len, &why) : -ENOENT;
+    int rc = e ? image_map(store, &e->at, &s->image, &s->image_len, &why) : -ENOENT;
     if (rc == 0) {
         s->store = store;
         s->id = id;

@@ -138,13 +138,12 @@ static int open_device_log(struct store *store, struct store_opened *opened)
                  "the segment log.%016llx is missing; restore that file from a backup", (unsigned long long)missing);
         return -EUCLEAN;
     }
-    if (rc == 0 && device_log_allocated(store->device_log) < store->superblock.checkpoint.end.address &&
-        store->superblock.checkpoint.image != 0 && !store->salvage) {
+    uint64_t reach = superblock_reach(&store->superblock);
+    if (rc == 0 && device_log_allocated(store->device_log) < reach && store->superblock.checkpoint.image != 0 &&
+        !store->salvage) {
         snprintf(opened->message, sizeof opened->message,
-                 "the log ends at %llu, before the last checkpoint at %llu; restore the missing segment files "
-                 "from a backup",
-                 (unsigned long long)device_log_allocated(store->device_log),
-                 (unsigned long long)store->superblock.checkpoint.end.address);
+                 "the log ends at %llu, and was on disk up to %llu; restore the missing segment files from a backup",
+                 (unsigned long long)device_log_allocated(store->device_log), (unsigned long long)reach);
         return -EUCLEAN;
     }
     return rc;
@@ -454,6 +453,7 @@ static void session_unlist(struct store_session *s)
         store->sessions = s->next;
     store->closed_reads_memory += atomic_load_explicit(&s->reads_memory, memory_order_relaxed); /* its thread's */
     store->closed_reads_device += atomic_load_explicit(&s->reads_device, memory_order_relaxed);
+    store->closed_bytes_read += atomic_load_explicit(&s->bytes_read, memory_order_relaxed);
     pthread_mutex_unlock(&store->sessions_lock);
 }
 
@@ -489,9 +489,11 @@ void store_stats(struct store *store, struct store_stats *ret)
     pthread_mutex_unlock(&store->commit_lock);
     pthread_mutex_lock(&store->sessions_lock);
     uint64_t reads_memory = store->closed_reads_memory, reads_device = store->closed_reads_device;
+    uint64_t bytes_read = store->closed_bytes_read;
     for (struct store_session *s = store->sessions; s; s = s->next) {
         reads_memory += atomic_load_explicit(&s->reads_memory, memory_order_relaxed);
         reads_device += atomic_load_explicit(&s->reads_device, memory_order_relaxed);
+        bytes_read += atomic_load_explicit(&s->bytes_read, memory_order_relaxed);
     }
     pthread_mutex_unlock(&store->sessions_lock);
     *ret = (struct store_stats){.begin = atomic_load(&log->begin),
@@ -512,6 +514,7 @@ void store_stats(struct store *store, struct store_stats *ret)
                                 .index_overflow_buckets = index.overflow_buckets,
                                 .reads_memory = reads_memory,
                                 .reads_device = reads_device,
+                                .bytes_read = bytes_read,
                                 .bytes_written = atomic_load(&log->bytes_written),
                                 .space_total_bytes = space.total_bytes,
                                 .space_free_bytes = space.free_bytes,

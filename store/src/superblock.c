@@ -68,6 +68,33 @@ static int transfer(struct device *device, enum device_op op, int file, void *bu
     return moved == len ? 0 : -EUCLEAN;
 }
 
+/* Where a commit may end. */
+static bool is_position(const struct log_position *p)
+{
+    return p->address >= DEVICE_BLOCK_BYTES && p->address < SUPERBLOCK_ADDRESS_END &&
+           p->address % DEVICE_BLOCK_BYTES == 0;
+}
+
+static bool is_checkpoint(const struct disk_superblock *d, const struct checkpoint *c)
+{
+    return is_position(&c->begin) && is_position(&c->end) && c->image < d->next_image &&
+           (c->image == 0 || (c->reach >= c->end.address && c->reach < SUPERBLOCK_ADDRESS_END));
+}
+
+/* Is it one that was ever written? Ids ascend; no counter is anywhere near its end. */
+static bool is_sound(const struct disk_superblock *d)
+{
+    const struct snapshot_entry *snapshots = (const struct snapshot_entry *)(d + 1);
+    bool sound = is_checkpoint(d, &d->checkpoint) &&
+                 (d->sequence | d->incarnation | d->next_image | d->next_snapshot) >> 63 == 0;
+
+    for (uint32_t i = 0; i < d->snapshot_count; i++)
+        sound = sound && is_checkpoint(d, &snapshots[i].at) && snapshots[i].at.image != 0 &&
+                snapshots[i].id > (i > 0 ? snapshots[i - 1].id : 0) && snapshots[i].id < d->next_snapshot &&
+                memchr(snapshots[i].label, 0, sizeof snapshots[i].label);
+    return sound;
+}
+
 static bool holes_are_sound(const struct holes *holes, uint64_t segment_bytes)
 {
     uint64_t before = 0;
@@ -94,8 +121,6 @@ static int decode_arrays(const struct disk_superblock *d, struct superblock *sb)
     const struct snapshot_entry *snapshots = (const void *)(d + 1);
     memcpy(sb->snapshots, snapshots, d->snapshot_count * sizeof *sb->snapshots);
     memcpy(sb->holes.ranges, snapshots + d->snapshot_count, d->hole_count * sizeof *sb->holes.ranges);
-    for (uint32_t i = 0; i < sb->snapshot_count; i++)
-        sb->snapshots[i].label[STORE_LABEL_MAX] = 0;
     if (holes_are_sound(&sb->holes, sb->segment_bytes))
         return 0;
     superblock_fini(sb);
@@ -104,19 +129,20 @@ static int decode_arrays(const struct disk_superblock *d, struct superblock *sb)
 
 static int decode(struct disk_superblock *d, uint32_t len, struct superblock *sb, char *message, size_t message_len)
 {
-    if (d->magic != SUPERBLOCK_MAGIC)
+    /* These fields are where they are in every format: a flipped bit does not make another one of this. */
+    if (d->magic != SUPERBLOCK_MAGIC || d->bytes < sizeof *d || d->bytes > len || checksum(d, d->bytes) != d->checksum)
         return -EUCLEAN;
     if (d->format != SUPERBLOCK_FORMAT) {
         snprintf(message, message_len, "store format %u, this program reads %u; use a fasterfs of that version",
                  d->format, SUPERBLOCK_FORMAT);
         return -EPROTONOSUPPORT;
     }
-    if (d->bytes > len || d->snapshot_count > SUPERBLOCK_SNAPSHOTS_MAX || d->hole_count > SUPERBLOCK_HOLES_MAX ||
-        d->bytes != bytes_of(d->snapshot_count, d->hole_count) || checksum(d, d->bytes) != d->checksum)
+    if (d->snapshot_count > SUPERBLOCK_SNAPSHOTS_MAX || d->hole_count > SUPERBLOCK_HOLES_MAX ||
+        d->bytes != bytes_of(d->snapshot_count, d->hole_count))
         return -EUCLEAN;
     uint64_t segment = d->segment_bytes;
     if (segment < (1u << 20) || segment > (1u << 30) || (segment & (segment - 1)) || d->index_bits < 10 ||
-        d->index_bits > 53)
+        d->index_bits > 53 || !is_sound(d))
         return -EUCLEAN;
     *sb = (struct superblock){.sequence = d->sequence,
                               .store_id = d->store_id,
@@ -275,6 +301,18 @@ uint64_t superblock_begin(const struct superblock *sb)
         if (sb->snapshots[i].at.begin.address < begin)
             begin = sb->snapshots[i].at.begin.address;
     return begin;
+}
+
+uint64_t superblock_reach(const struct superblock *sb)
+{
+    const struct checkpoint *c = &sb->checkpoint;
+    uint64_t reach = c->begin.address > c->end.address ? c->begin.address : c->end.address;
+
+    reach = c->image != 0 && c->reach > reach ? c->reach : reach;
+    for (uint32_t i = 0; i < sb->snapshot_count; i++)
+        if (sb->snapshots[i].at.reach > reach)
+            reach = sb->snapshots[i].at.reach;
+    return reach;
 }
 
 void superblock_fini(struct superblock *sb)

@@ -18,9 +18,10 @@
 #include <store/store.h>
 
 #define SUPERBLOCK_MAGIC UINT64_C(0x53465245545341f6)
-#define SUPERBLOCK_FORMAT 2u
+#define SUPERBLOCK_FORMAT 3u
 #define SUPERBLOCK_SNAPSHOTS_MAX 4096u
 #define SUPERBLOCK_HOLES_MAX 4096u
+#define SUPERBLOCK_ADDRESS_END (UINT64_C(1) << 48) /* of the log */
 
 /* The end of a commit: where the log can be read on from. */
 struct log_position {
@@ -81,6 +82,8 @@ int superblock_read(struct device *device, struct superblock *ret_sb, struct sup
 int superblock_write(struct device *device, struct superblock *sb);
 /* The lowest address of the log that its checkpoint or a snapshot needs. */
 uint64_t superblock_begin(const struct superblock *sb);
+/* The log is there up to this address at least: every commit that it names is below, or ends here. */
+uint64_t superblock_reach(const struct superblock *sb);
 void superblock_fini(struct superblock *sb);
 
 #endif

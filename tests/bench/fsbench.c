@@ -2,15 +2,18 @@
 /*
  * fsbench: what single operations cost in a directory of any filesystem: p50 and p99 in microseconds.
  *
- *     fsbench [--files N] [--dirs N] [--fsyncs N] [--seed N] [--json] DIR
+ *     fsbench [--files N] [--dirs N] [--fsyncs N] [--large MIB] [--seed N] [--json] DIR
  *
  * One thread, N files in D directories in random order. A first touch of every file is made before the
- * timed rounds of `stat` and `read`, so they show what a program meets that comes back. DIR/fsbench.tmp
- * is made and removed.
+ * timed rounds of `stat` and `read`, so they show what a program meets that comes back. `random write`, `random
+ * read`: pages of 4 KiB of one file of MIB MiB, past the kernel's cache (O_DIRECT), by one thread and by 32; N of
+ * each. `readdir (cold)` comes behind them, and drops the kernel's caches (root only, else it is left out).
+ * DIR/fsbench.tmp is made and removed.
  */
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -20,18 +23,20 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { FILE_BYTES = 4096, PATH_BYTES = 64 };
+enum { FILE_BYTES = 4096, PATH_BYTES = 64, DEPTH = 32 };
 
 static struct {
-    unsigned files, dirs, fsyncs;
+    unsigned files, dirs, fsyncs, large_mib;
     uint64_t seed;
     bool json;
-} settings = {.files = 10000, .dirs = 100, .fsyncs = 200, .seed = 1};
+} settings = {.files = 10000, .dirs = 100, .fsyncs = 200, .large_mib = 128, .seed = 1};
 
 static uint64_t random_state;
 static unsigned *order;
 static double *took_us;
-static char contents[FILE_BYTES];
+static _Alignas(FILE_BYTES) char contents[FILE_BYTES];
+static int large_fd;
+static unsigned large_round; /* each takes other pages */
 static bool first_result = true;
 
 static uint64_t next_random(void)
@@ -163,12 +168,76 @@ static void op_unlink(unsigned file)
         fail("unlink", path);
 }
 
+/* The page of the large file that the random number says. */
+static off_t page_of(unsigned n)
+{
+    uint64_t z = (n + ((uint64_t)large_round << 32) + settings.seed) * UINT64_C(0x9e3779b97f4a7c15);
+    return (off_t)((z ^ z >> 29) % ((uint64_t)settings.large_mib * 256) * FILE_BYTES);
+}
+
+static void op_write_page(unsigned n)
+{
+    if (pwrite(large_fd, contents, FILE_BYTES, page_of(n)) != FILE_BYTES)
+        fail("write", "large");
+}
+
+static void op_read_page(unsigned n)
+{
+    _Alignas(FILE_BYTES) char buf[FILE_BYTES];
+    if (pread(large_fd, buf, FILE_BYTES, page_of(n)) != FILE_BYTES)
+        fail("read", "large");
+}
+
+static void make_large(void)
+{
+    static char bytes[1 << 20];
+    int fd = open("large", O_WRONLY | O_CREAT | O_EXCL, 0644);
+    if (fd < 0)
+        fail("open", "large");
+    for (unsigned i = 0; i < settings.large_mib; i++) {
+        for (unsigned at = 0; at < sizeof(bytes); at += 8) {
+            uint64_t word = next_random();
+            memcpy(bytes + at, &word, 8);
+        }
+        if (write(fd, bytes, sizeof(bytes)) != sizeof(bytes))
+            fail("write", "large");
+    }
+    if (fsync(fd) < 0 || close(fd) < 0)
+        fail("sync", "large");
+    large_fd = open("large", O_RDWR | O_DIRECT);
+    if (large_fd < 0)
+        fail("open", "large");
+}
+
+/* False: not allowed. */
+static bool drop_caches(void)
+{
+    int fd = open("/proc/sys/vm/drop_caches", O_WRONLY);
+    bool done = fd >= 0 && write(fd, "3", 1) == 1;
+    if (fd >= 0)
+        close(fd);
+    return done;
+}
+
 /* ---- rounds --------------------------------------------------------------------------------------- */
 
 static int by_value(const void *a, const void *b)
 {
     double x = *(const double *)a, y = *(const double *)b;
     return x < y ? -1 : x > y;
+}
+
+static void report(const char *name, unsigned count, double total)
+{
+    qsort(took_us, count, sizeof(*took_us), by_value);
+    double p50 = took_us[count / 2], p99 = took_us[(uint64_t)count * 99 / 100], per_s = count / total * 1e6;
+    if (settings.json)
+        printf("%s\n    \"%s\": {\"count\": %u, \"p50_us\": %.2f, \"p99_us\": %.2f, \"per_s\": %.0f}",
+               first_result ? "" : ",", name, count, p50, p99, per_s);
+    else
+        printf("%-14s %8u %10.1f %10.1f %12.0f\n", name, count, p50, p99, per_s);
+    first_result = false;
+    fflush(stdout);
 }
 
 static void timed_round(const char *name, void (*op)(unsigned), unsigned count, bool shuffled)
@@ -180,16 +249,39 @@ static void timed_round(const char *name, void (*op)(unsigned), unsigned count, 
         op(shuffled ? order[i] : i);
         took_us[i] = now_us() - before;
     }
-    double total = now_us() - start;
-    qsort(took_us, count, sizeof(*took_us), by_value);
-    double p50 = took_us[count / 2], p99 = took_us[(uint64_t)count * 99 / 100], per_s = count / total * 1e6;
-    if (settings.json)
-        printf("%s\n    \"%s\": {\"count\": %u, \"p50_us\": %.2f, \"p99_us\": %.2f, \"per_s\": %.0f}",
-               first_result ? "" : ",", name, count, p50, p99, per_s);
-    else
-        printf("%-14s %8u %10.1f %10.1f %12.0f\n", name, count, p50, p99, per_s);
-    first_result = false;
-    fflush(stdout);
+    report(name, count, now_us() - start);
+}
+
+struct lane { /* of DEPTH threads */
+    pthread_t thread;
+    void (*op)(unsigned);
+    unsigned first, end;
+};
+
+static void *run_lane(void *arg)
+{
+    struct lane *lane = arg;
+    for (unsigned i = lane->first; i < lane->end; i++) {
+        double before = now_us();
+        lane->op(i);
+        took_us[i] = now_us() - before;
+    }
+    return NULL;
+}
+
+static void deep_round(const char *name, void (*op)(unsigned), unsigned count)
+{
+    struct lane lanes[DEPTH];
+    double start = now_us();
+    for (unsigned i = 0; i < DEPTH; i++) {
+        lanes[i] = (struct lane){.op = op, .first = count / DEPTH * i, .end = count / DEPTH * (i + 1)};
+        errno = pthread_create(&lanes[i].thread, NULL, run_lane, &lanes[i]);
+        if (errno)
+            fail("start threads for", name);
+    }
+    for (unsigned i = 0; i < DEPTH; i++)
+        pthread_join(lanes[i].thread, NULL);
+    report(name, count / DEPTH * DEPTH, now_us() - start);
 }
 
 static void round_untimed(void (*op)(unsigned), unsigned count)
@@ -221,17 +313,19 @@ int main(int argc, char **argv)
             settings.dirs = number(argv[++i], "--dirs");
         } else if (strcmp(argv[i], "--fsyncs") == 0) {
             settings.fsyncs = number(argv[++i], "--fsyncs");
+        } else if (strcmp(argv[i], "--large") == 0) {
+            settings.large_mib = number(argv[++i], "--large");
         } else if (strcmp(argv[i], "--seed") == 0) {
             settings.seed = number(argv[++i], "--seed");
         } else if (argv[i][0] == '-' || dir) {
-            fprintf(stderr, "usage: fsbench [--files N] [--dirs N] [--fsyncs N] [--seed N] [--json] DIR\n");
+            fprintf(stderr, "usage: fsbench [--files N] [--dirs N] [--fsyncs N] [--large MIB] [--seed N] [--json] DIR\n");
             return 2;
         } else {
             dir = argv[i];
         }
     }
     if (!dir) {
-        fprintf(stderr, "usage: fsbench [--files N] [--dirs N] [--fsyncs N] [--seed N] [--json] DIR\n");
+        fprintf(stderr, "usage: fsbench [--files N] [--dirs N] [--fsyncs N] [--large MIB] [--seed N] [--json] DIR\n");
         return 2;
     }
     if (settings.fsyncs > settings.files)
@@ -271,12 +365,24 @@ int main(int argc, char **argv)
     timed_round("readdir (1st)", op_readdir, settings.dirs, false);
     timed_round("readdir", op_readdir, settings.dirs, false);
     timed_round("fsync create", op_fsync_create, settings.fsyncs, true);
+    make_large();
+    large_round++;
+    timed_round("random write", op_write_page, settings.files, false);
+    large_round++;
+    deep_round("write by 32", op_write_page, settings.files);
+    large_round++;
+    timed_round("random read", op_read_page, settings.files, false);
+    large_round++;
+    deep_round("read by 32", op_read_page, settings.files);
+    close(large_fd);
+    if (drop_caches())
+        timed_round("readdir (cold)", op_readdir, settings.dirs, false);
     timed_round("rename", op_rename, settings.files, true);
     timed_round("unlink", op_unlink, settings.files, true);
     if (settings.json)
         printf("\n  }\n}\n");
 
-    shuffle();
+    unlink("large");
     for (unsigned i = 0; i < settings.dirs; i++) {
         char path[PATH_BYTES];
         snprintf(path, sizeof(path), "d%u", i);

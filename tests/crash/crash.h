@@ -31,7 +31,7 @@ static uint64_t mix(uint64_t x)
     return x ^ x >> 31;
 }
 
-static uint64_t dice(uint64_t sides)
+static inline uint64_t dice(uint64_t sides)
 {
     dice_state += UINT64_C(0x9e3779b97f4a7c15);
     return mix(dice_state) % sides;

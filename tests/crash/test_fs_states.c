@@ -11,7 +11,8 @@
 
 #define NAMES 6
 #define DIRS 4
-#define OPS_MAX 400
+#define OPS_MAX 600
+#define WORN 56 /* names that come and go first: so that listings become complete while it is looked at */
 
 static struct device *memory, *record;
 static struct fs *fs;
@@ -240,7 +241,7 @@ static void change_file(uint64_t ino, mode_t mode)
     if (!S_ISREG(mode) || dice(4) == 0)
         rc = fs_setattr(s, ino, &attr, dice(2) || !S_ISREG(mode) ? FS_SET_MODE | FS_SET_UID : FS_SET_SIZE, NULL);
     else
-        rc = fs_write(s, ino, bytes, len + 1, dice(3) ? 0 : dice(90000), 0);
+        rc = fs_write(s, ino, bytes, dice(3) ? len + 1 : 1 + dice(500), dice(3) ? dice(2) * dice(90000) : dice(600), 0);
     if (rc < 0)
         give_up("changing a file: %s", strerror((int)-rc));
 }
@@ -345,9 +346,15 @@ static void snapshot(void)
     promise(ops);
 }
 
-static void step(void)
+static void count_op(void)
 {
     unsigned inodes;
+
+    trees[++ops] = look_at(FS_INO_ROOT, &inodes);
+}
+
+static void step(void)
+{
 
     switch (dice(24)) {
     case 0:
@@ -374,7 +381,22 @@ static void step(void)
     default:
         promise(ops + 1);
         one_call();
-        trees[++ops] = look_at(FS_INO_ROOT, &inodes);
+        count_op();
+    }
+}
+
+static void wear(void)
+{
+    struct fs_attr attr;
+
+    for (unsigned n = 0; n < WORN; n++) {
+        promise(ops + 1);
+        ck_assert_int_eq(fs_mknod(s, &cred, FS_INO_ROOT, "worn", S_IFREG | 0600, 0, &attr), 0);
+        fs_forget(s, attr.ino, 1);
+        count_op();
+        promise(ops + 1);
+        ck_assert_int_eq(fs_unlink(s, FS_INO_ROOT, "worn"), 0);
+        count_op();
     }
 }
 
@@ -391,6 +413,8 @@ static void run_workload(unsigned steps)
     promise(0);
     open_on(record);
     trees[0] = look_at(FS_INO_ROOT, &inodes);
+    if (dice(2))
+        wear();
     for (unsigned n = 0; n < steps; n++)
         step();
     let_go();

@@ -17,7 +17,7 @@
 #define NAMES 60
 
 static struct {
-    uint64_t dir, below, file, linked, sparse, link, attributes, small[NAMES];
+    uint64_t dir, below, file, linked, sparse, link, attributes, patched, many, small[NAMES];
 } tree;
 
 static uint8_t pattern(uint64_t ino, uint64_t at)
@@ -35,6 +35,75 @@ static void fill(uint64_t ino, uint64_t from, uint64_t len)
             buf[i] = pattern(ino, from + done + i);
         ck_assert_int_eq(fs_write(s, ino, buf, part, from + done, 0), (ssize_t)part);
         done += part;
+    }
+}
+
+/* Pages of `patched` that are written once its chunks are on the disk only. */
+#define PATCHED_BYTES (3 * FS_CHUNK_BYTES + 10000u)
+static const struct {
+    unsigned chunk, page;
+} PATCHES[] = {{0, 1}, {1, 3}, {1, 4}, {3, 2}};
+#define PATCH_COUNT (sizeof PATCHES / sizeof PATCHES[0])
+
+static uint64_t patch_at(unsigned i)
+{
+    return PATCHES[i].chunk * FS_CHUNK_BYTES + PATCHES[i].page * FS_PAGE_BYTES;
+}
+
+static uint64_t page_end(uint64_t at)
+{
+    return at + FS_PAGE_BYTES < PATCHED_BYTES ? at + FS_PAGE_BYTES : PATCHED_BYTES;
+}
+
+static void write_patches(void)
+{
+    uint8_t page[FS_PAGE_BYTES];
+
+    for (unsigned i = 0; i < PATCH_COUNT; i++) {
+        uint64_t at = patch_at(i), len = page_end(at) - at;
+        for (uint64_t j = 0; j < len; j++)
+            page[j] = (uint8_t)~pattern(tree.patched, at + j);
+        ck_assert_int_eq(fs_write(s, tree.patched, page, len, at, 0), (ssize_t)len);
+    }
+}
+
+/* What it was; the pages of `zeros`, a bit for each patch, are zeros, those of `old` what they were before. */
+static void check_patched(unsigned zeros, unsigned old)
+{
+    static uint8_t buf[PATCHED_BYTES];
+    uint8_t mask[PATCHED_BYTES / FS_PAGE_BYTES + 1], zero[PATCHED_BYTES / FS_PAGE_BYTES + 1] = {0};
+
+    memset(mask, 0, sizeof mask);
+    for (unsigned i = 0; i < PATCH_COUNT; i++) {
+        mask[patch_at(i) / FS_PAGE_BYTES] = old & 1u << i ? 0 : 0xff;
+        zero[patch_at(i) / FS_PAGE_BYTES] = (zeros >> i) & 1;
+    }
+    ck_assert_int_eq(fs_read(s, tree.patched, buf, sizeof buf, 0), (ssize_t)sizeof buf);
+    for (uint64_t at = 0; at < sizeof buf; at++) {
+        uint64_t page = at / FS_PAGE_BYTES;
+        uint8_t should = zero[page] ? 0 : pattern(tree.patched, at) ^ mask[page];
+        ck_assert_msg(buf[at] == should, "byte %llu of `patched` is not what it was", (unsigned long long)at);
+    }
+}
+
+/* A directory of five blocks, of which the second and the third are a gap, and one with names that are gone. */
+#define MANY (4 * FS_BLOCK_NAMES + 5)
+
+static void make_many(void)
+{
+    struct fs_attr attr;
+    char name[32];
+
+    tree.many = make_dir(tree.dir, "many");
+    uint64_t file = make_file(tree.many, "0");
+    for (unsigned i = 1; i < MANY; i++) {
+        snprintf(name, sizeof name, "%u", i);
+        ck_assert_int_eq(fs_link(s, file, tree.many, name, &attr), 0);
+        fs_forget(s, file, 1);
+    }
+    for (unsigned i = FS_BLOCK_NAMES; i < 3 * FS_BLOCK_NAMES + 3; i++) {
+        snprintf(name, sizeof name, "%u", i);
+        ck_assert_int_eq(fs_unlink(s, tree.many, name), 0);
     }
 }
 
@@ -66,7 +135,10 @@ static void make_tree(void)
         tree.small[i] = make_file(tree.dir, name);
         fill(tree.small[i], 0, 100 + i);
     }
-    for (unsigned i = 16; i < 40; i++) { /* leaves gaps in the listing */
+    tree.patched = make_file(tree.dir, "patched");
+    fill(tree.patched, 0, PATCHED_BYTES);
+    make_many();
+    for (unsigned i = 16; i < 40; i++) { /* leaves bits of a block */
         snprintf(name, sizeof name, "small%u", i);
         ck_assert_int_eq(fs_unlink(s, tree.dir, name), 0);
         tree.small[i] = 0;
@@ -113,8 +185,13 @@ static void check_others(uint64_t hit)
         ck_assert(is_whole(tree.linked, 0, 1000));
     if (hit != tree.sparse)
         ck_assert(is_whole(tree.sparse, 10 * FS_CHUNK_BYTES + 5, 70000));
+    if (hit != tree.patched)
+        check_patched(0, 0);
     ck_assert_int_eq(fs_readdir(s, tree.dir, 0, false, count_name, &listed), 0);
     ck_assert_uint_ge(listed, 2 + NAMES - 24);
+    listed = 0;
+    ck_assert_int_eq(fs_readdir(s, tree.many, 0, false, count_name, &listed), 0);
+    ck_assert_uint_eq(listed, 2 + MANY - 2 * FS_BLOCK_NAMES - 3);
     /* And it goes on. */
     uint64_t more = make_file(FS_INO_ROOT, "more");
     fill(more, 0, 5000);
@@ -180,6 +257,9 @@ static void setup(void)
     ck_assert_int_eq(device_memory_open(&device), 0);
     fixture_open();
     make_tree();
+    fixture_close();
+    fixture_open();
+    write_patches();
     fixture_close();
 }
 
@@ -258,7 +338,7 @@ START_TEST(a_sound_store_has_no_faults)
     struct fs_checked checked = check(true, NULL);
 
     ck_assert_msg(checked.faults == 0, "%s", told.all);
-    ck_assert_uint_eq(checked.inodes, 9 + NAMES - 24 - 1);
+    ck_assert_uint_eq(checked.inodes, 12 + NAMES - 24 - 1);
     fixture_open();
     check_others(0);
     fixture_close();
@@ -333,22 +413,187 @@ START_TEST(names_of_a_directory_that_nobody_knows_are_kept)
 }
 END_TEST
 
+/* What it has now; *ret_len is its length. */
+static void get(struct fs_key key, void *buf, uint32_t room, uint32_t *ret_len)
+{
+    open_raw();
+    ck_assert_int_eq(store_get(session, key.bytes, key.len, buf, room, ret_len), 0);
+    close_raw();
+    ck_assert_uint_le(*ret_len, room);
+}
+
+static void put_word(struct fs_key key, uint64_t word)
+{
+    uint8_t bytes[WORD_BYTES];
+
+    word_encode(word, bytes);
+    put(key, bytes, sizeof bytes);
+}
+
+static uint64_t word_of(struct fs_key key)
+{
+    uint8_t bytes[WORD_BYTES];
+    uint32_t len;
+
+    get(key, bytes, sizeof bytes, &len);
+    ck_assert_uint_eq(len, sizeof bytes);
+    return word_decode(bytes);
+}
+
 START_TEST(a_listing_that_is_not_there_is_made_anew)
 {
-    drop(key_listing(tree.dir, 1));
-    find_and_mend("/dir", 0);
+    uint8_t bytes[BLOCK_BYTES_MAX];
+    uint32_t len;
+    struct fs_key key = _i == 0 ? key_block(tree.dir, 0) : _i == 1 ? key_listing(tree.dir, 8) : key_block(tree.many, 3);
+
+    get(key, bytes, sizeof bytes, &len);
+    drop(key);
+    find_and_mend(_i == 2 ? "/dir/many" : "/dir", 0);
 }
 END_TEST
 
-START_TEST(a_gap_that_hides_names_is_found)
+START_TEST(a_gap_that_hides_names_or_has_one_end_is_found)
 {
-    uint8_t bytes[GAP_BYTES];
+    ck_assert_uint_eq(word_of(key_gap(tree.many, 1)), 3);
+    if (_i == 0) {
+        put_word(key_gap(tree.many, 3), 4);
+        put_word(key_gap_end(tree.many, 4), 3);
+    } else {
+        drop(_i == 1 ? key_gap(tree.many, 1) : key_gap_end(tree.many, 3));
+    }
+    find_and_mend("/dir/many", 0);
+}
+END_TEST
 
-    gap_encode(6, bytes);
-    put(key_gap(tree.dir, 5), bytes, sizeof bytes);
+/* Bits of a block, which are against the names, against the block, or senseless; listings where none should be. */
+START_TEST(bits_and_listings_agree_with_names_again)
+{
+    struct fs_key bits = key_live(tree.dir, 0);
+    uint64_t live = word_of(bits);
+    uint8_t bytes[BLOCK_BYTES_MAX];
+    uint32_t len;
+
+    ck_assert_uint_ne(~live, 0);
+    switch (_i) {
+    case 0:
+        drop(bits);
+        break;
+    case 1: /* a name comes back */
+        put_word(bits, live | (~live & -~live));
+        break;
+    case 2: /* one is not seen any more */
+        put_word(bits, live & (live - 1));
+        break;
+    case 3:
+        put(bits, "bits", 4);
+        break;
+    case 4: /* of no block */
+        put_word(key_live(tree.dir, 7), 1);
+        break;
+    case 5: /* a page where a block is */
+        get(key_block(tree.dir, 0), bytes, sizeof bytes, &len);
+        put(key_listing(tree.dir, 0), bytes, 50);
+        break;
+    case 6: /* a block where pages are */
+        get(key_listing(tree.dir, 8), bytes, sizeof bytes, &len);
+        put(key_block(tree.dir, 1), bytes, len);
+        break;
+    case 7: /* a block that is cut off */
+        get(key_block(tree.dir, 0), bytes, sizeof bytes, &len);
+        put(key_block(tree.dir, 0), bytes, len - 3);
+        break;
+    default: /* all names are gone, it says */
+        put_word(bits, 0);
+    }
     find_and_mend("/dir", 0);
 }
 END_TEST
+
+/* ---- masks and patches ------------------------------------------------------------------------------------ */
+
+static void change_mask(unsigned chunk, uint16_t mask)
+{
+    struct fs_key key = key_masks(tree.patched, 0);
+    uint8_t bytes[MASKS_BYTES];
+    uint16_t masks[MASKS_CHUNKS];
+    uint32_t len;
+
+    get(key, bytes, sizeof bytes, &len);
+    ck_assert_int_eq(masks_decode(bytes, len, masks), 0);
+    masks[chunk] ^= mask;
+    masks_encode(masks, bytes);
+    put(key, bytes, sizeof bytes);
+}
+
+static void find_and_mend_patched(unsigned zeros, unsigned old)
+{
+    find_and_mend("/dir/patched", tree.patched);
+    fixture_open();
+    check_patched(zeros, old);
+    fixture_close();
+}
+
+START_TEST(a_patch_that_is_missing_or_too_short_is_zeros_then)
+{
+    if (_i < 2)
+        drop(key_patch(tree.patched, PATCHES[_i].chunk, PATCHES[_i].page));
+    else
+        put(key_patch(tree.patched, PATCHES[_i].chunk, PATCHES[_i].page), "short", 5);
+    find_and_mend_patched(1u << _i, 0);
+}
+END_TEST
+
+START_TEST(masks_that_are_missing_or_senseless_are_made_anew_from_the_patches)
+{
+    if (_i == 0)
+        drop(key_masks(tree.patched, 0));
+    else
+        put(key_masks(tree.patched, 0), "masks", 5);
+    find_and_mend_patched(0, 0);
+}
+END_TEST
+
+START_TEST(a_patch_that_the_masks_do_not_know_goes)
+{
+    change_mask(PATCHES[1].chunk, (uint16_t)(1u << PATCHES[1].page));
+    find_and_mend_patched(0, 1u << 1);
+}
+END_TEST
+
+START_TEST(patches_and_masks_of_nothing_and_beyond_the_end_are_dropped)
+{
+    uint8_t page[FS_PAGE_BYTES], masks[MASKS_BYTES] = {0};
+
+    memset(page, 'x', sizeof page);
+    put(key_patch(tree.patched, 3, 9), page, sizeof page);
+    put(key_patch(tree.patched, 70, 0), page, sizeof page);
+    put(key_patch(tree.file, 0, 0), page, sizeof page);
+    put(key_patch(999, 0, 0), page, sizeof page);
+    put(key_masks(tree.file, 0), masks, sizeof masks);
+    put(key_masks(tree.dir, 0), masks, sizeof masks);
+    put(key_masks(tree.patched, 5), masks, sizeof masks);
+    change_mask(3, 1u << 11);
+    put(key_patch(tree.patched, 3, 11), page, sizeof page);
+    find_and_mend_patched(0, 0);
+}
+END_TEST
+
+START_TEST(a_patch_is_zeros_beyond_the_end_again)
+{
+    struct fs_key key = key_patch(tree.patched, PATCHES[3].chunk, PATCHES[3].page);
+    uint8_t page[FS_PAGE_BYTES];
+    uint32_t len;
+
+    get(key, page, sizeof page, &len);
+    page[FS_PAGE_BYTES - 1] = 1;
+    put(key, page, sizeof page);
+    find_and_mend_patched(0, 0);
+    get(key, page, sizeof page, &len);
+    ck_assert_uint_eq(page[FS_PAGE_BYTES - 1], 0);
+}
+END_TEST
+
+/* ---- the rest --------------------------------------------------------------------------------------------- */
 
 START_TEST(counts_are_set_right)
 {
@@ -366,8 +611,8 @@ START_TEST(counts_are_set_right)
     find_and_mend("/dir/linked", 0);
     fixture_open();
     ck_assert_uint_eq(attr_of(tree.linked).nlink, 2);
-    ck_assert_uint_eq(attr_of(tree.dir).nlink, 3);
-    ck_assert_uint_eq(files_in_use(), 8 + NAMES - 24 + 1); /* and `more` */
+    ck_assert_uint_eq(attr_of(tree.dir).nlink, 4);
+    ck_assert_uint_eq(files_in_use(), 11 + NAMES - 24 + 1); /* and `more` */
     fixture_close();
 }
 END_TEST
@@ -433,12 +678,46 @@ END_TEST
 
 START_TEST(a_chunk_that_is_too_long_is_cut)
 {
-    static uint8_t bytes[500];
+    static uint8_t bytes[5000];
 
     for (unsigned i = 0; i < sizeof bytes; i++)
-        bytes[i] = pattern(tree.small[5], i);
-    put(key_chunk(tree.small[5], 0), bytes, sizeof bytes);
+        bytes[i] = pattern(tree.file, 3 * FS_CHUNK_BYTES + i);
+    put(key_chunk(tree.file, 3), bytes, sizeof bytes);
+    find_and_mend("/dir/below/file", 0);
+}
+END_TEST
+
+START_TEST(a_chunk_of_a_file_that_stands_in_its_inode_is_dropped)
+{
+    put(key_chunk(tree.small[5], 0), "a chunk", 7);
     find_and_mend("/dir/small5", 0);
+}
+END_TEST
+
+/* Contents in the inode go nowhere when something else of it is set right. */
+START_TEST(links_of_a_file_that_stands_in_its_inode_are_set_right)
+{
+    struct fs_key key = key_inode(tree.small[5]);
+    uint8_t bytes[INODE_BYTES + FS_INLINE_MAX];
+    uint32_t len;
+
+    get(key, bytes, sizeof bytes, &len);
+    ck_assert_uint_eq(len, INODE_BYTES + 105);
+    bytes[4] = 9; /* nlink */
+    put(key, bytes, len);
+    find_and_mend("/dir/small5", 0);
+}
+END_TEST
+
+START_TEST(an_inode_without_its_contents_is_dropped)
+{
+    struct fs_key key = key_inode(tree.small[5]);
+    uint8_t bytes[INODE_BYTES + FS_INLINE_MAX];
+    uint32_t len;
+
+    get(key, bytes, sizeof bytes, &len);
+    put(key, bytes, len - 1);
+    find_and_mend("/dir/small5", tree.small[5]);
 }
 END_TEST
 
@@ -469,7 +748,7 @@ END_TEST
 START_TEST(orphans_that_are_none_and_deleted_files_that_are_forgotten)
 {
     uint8_t bytes[ORPHAN_BYTES];
-    struct inode inode = inode_of(tree.small[0]);
+    struct inode inode = inode_of(tree.linked);
 
     orphan_encode(tree.file, bytes);
     put(key_orphan(900), bytes, sizeof bytes);
@@ -549,7 +828,7 @@ static const unsigned places[] = {0, 4, 12, 17, 21, 25, 33, 42, 56, 60};
 
 START_TEST(a_damaged_chunk_costs_that_chunk_only)
 {
-    flip_record(key_chunk(tree.file, 1), places[_i]);
+    flip_record(key_chunk(tree.file, 1), _i < PLACES ? places[_i] : 40000);
     find_and_mend("/dir/below/file", tree.file);
     fixture_open();
     ck_assert(is_whole(tree.file, 0, FS_CHUNK_BYTES));
@@ -579,6 +858,30 @@ START_TEST(a_damaged_name_costs_that_name_only)
     make_file(tree.dir, "instead");
     check_others(0);
     fixture_close();
+}
+END_TEST
+
+START_TEST(a_damaged_patch_costs_that_page_only)
+{
+    flip_record(key_patch(tree.patched, PATCHES[2].chunk, PATCHES[2].page), places[_i]);
+    find_and_mend_patched(1u << 2, 0);
+}
+END_TEST
+
+START_TEST(damaged_masks_are_made_anew_from_the_patches)
+{
+    flip_record(key_masks(tree.patched, 0), 33 + 15 * (unsigned)_i);
+    find_and_mend_patched(0, 0);
+}
+END_TEST
+
+START_TEST(damaged_blocks_and_bits_cost_nothing)
+{
+    if (_i < PLACES)
+        flip_record(key_block(tree.dir, 0), places[_i]);
+    else
+        flip_record(key_live(tree.dir, 0), places[_i - PLACES]);
+    find_and_mend("/dir", 0);
 }
 END_TEST
 
@@ -683,8 +986,14 @@ int main(void)
     tcase_add_test(tests, an_inode_without_a_name_goes_to_lost_and_found);
     tcase_add_test(tests, a_directory_without_a_name_goes_to_lost_and_found_with_all_in_it);
     tcase_add_test(tests, names_of_a_directory_that_nobody_knows_are_kept);
-    tcase_add_test(tests, a_listing_that_is_not_there_is_made_anew);
-    tcase_add_test(tests, a_gap_that_hides_names_is_found);
+    tcase_add_loop_test(tests, a_listing_that_is_not_there_is_made_anew, 0, 3);
+    tcase_add_loop_test(tests, a_gap_that_hides_names_or_has_one_end_is_found, 0, 3);
+    tcase_add_loop_test(tests, bits_and_listings_agree_with_names_again, 0, 9);
+    tcase_add_loop_test(tests, a_patch_that_is_missing_or_too_short_is_zeros_then, 0, (int)PATCH_COUNT);
+    tcase_add_loop_test(tests, masks_that_are_missing_or_senseless_are_made_anew_from_the_patches, 0, 2);
+    tcase_add_test(tests, a_patch_that_the_masks_do_not_know_goes);
+    tcase_add_test(tests, patches_and_masks_of_nothing_and_beyond_the_end_are_dropped);
+    tcase_add_test(tests, a_patch_is_zeros_beyond_the_end_again);
     tcase_add_test(tests, counts_are_set_right);
     tcase_add_test(tests, a_directory_inside_itself_comes_out);
     tcase_add_test(tests, a_second_name_of_a_directory_is_dropped);
@@ -692,14 +1001,20 @@ int main(void)
     tcase_add_test(tests, a_chunk_that_is_missing_is_told_with_the_file);
     tcase_add_test(tests, chunks_of_nothing_and_beyond_the_end_are_dropped);
     tcase_add_test(tests, a_chunk_that_is_too_long_is_cut);
+    tcase_add_test(tests, a_chunk_of_a_file_that_stands_in_its_inode_is_dropped);
+    tcase_add_test(tests, links_of_a_file_that_stands_in_its_inode_are_set_right);
+    tcase_add_test(tests, an_inode_without_its_contents_is_dropped);
     tcase_add_test(tests, attributes_apart_and_their_table_agree_again);
     tcase_add_loop_test(tests, a_table_that_is_missing_or_senseless_is_dropped, 0, 2);
     tcase_add_test(tests, orphans_that_are_none_and_deleted_files_that_are_forgotten);
     tcase_add_loop_test(tests, without_its_super_record_or_root_a_filesystem_is_still_found, 0, 2);
     tcase_add_test(tests, values_and_keys_of_no_kind_are_dropped);
-    tcase_add_loop_test(tests, a_damaged_chunk_costs_that_chunk_only, 0, PLACES);
+    tcase_add_loop_test(tests, a_damaged_chunk_costs_that_chunk_only, 0, PLACES + 1);
     tcase_add_loop_test(tests, a_damaged_inode_costs_that_file_only, 0, PLACES);
     tcase_add_loop_test(tests, a_damaged_name_costs_that_name_only, 0, PLACES);
+    tcase_add_loop_test(tests, a_damaged_patch_costs_that_page_only, 0, PLACES);
+    tcase_add_loop_test(tests, damaged_masks_are_made_anew_from_the_patches, 0, 9);
+    tcase_add_loop_test(tests, damaged_blocks_and_bits_cost_nothing, 0, 2 * PLACES);
     tcase_add_loop_test(tests, a_damaged_directory_keeps_what_is_in_it, 0, PLACES);
     tcase_add_test(tests, damage_is_passed_over_when_space_is_given_back_and_when_the_image_is_lost);
     tcase_add_test(tests, index_images_are_made_anew_from_the_log);

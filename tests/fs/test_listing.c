@@ -157,6 +157,78 @@ START_TEST(any_history_of_names_lists_as_it_is)
 }
 END_TEST
 
+/* ---- what it costs -------------------------------------------------------------------------------------- */
+
+static struct store_stats stats(void)
+{
+    struct store_stats now;
+
+    store_stats(fs_store(fs), &now);
+    return now;
+}
+
+static int count_one(void *ctx, const struct store_item *item)
+{
+    ++*(unsigned *)ctx;
+    return *(const uint8_t *)item->key == 'I' || strchr("SNO", *(const uint8_t *)item->key) ? 0 : -EEXIST;
+}
+
+START_TEST(nothing_is_left_of_a_directory)
+{
+    unsigned order[NAMES], records = 0;
+    struct store_session *session;
+
+    for (unsigned round = 0; round < 6; round++) {
+        unsigned names = dice(NAMES);
+        for (unsigned k = 0; k < names; k++) {
+            inos[k] = make_file(the_dir, name_of(k));
+            unsigned other = dice(k + 1);
+            order[k] = order[other];
+            order[other] = k;
+        }
+        for (unsigned i = 0; i < names; i++)
+            ck_assert_int_eq(fs_unlink(s, the_dir, name_of(order[i])), 0);
+    }
+    ck_assert_int_eq(fs_rmdir(s, ROOT, "d"), 0);
+    ck_assert_int_eq(store_session_open(fs_store(fs), &session), 0);
+    ck_assert_int_eq(store_scan(session, count_one, &records), 0);
+    store_session_close(session);
+}
+END_TEST
+
+static int count_entry(void *ctx, const struct fs_dirent *e)
+{
+    if (e->attr)
+        fs_forget(s, e->ino, 1);
+    ++*(unsigned *)ctx;
+    return 0;
+}
+
+START_TEST(a_cold_directory_of_a_thousand_is_listed_by_few_reads)
+{
+    enum { MANY = 1000 };
+    static uint8_t other[1 << 20];
+    char name[32];
+    unsigned seen = 0;
+
+    for (unsigned i = 0; i < MANY; i++) {
+        sprintf(name, "a name of some length %u", i);
+        (void)make_file(the_dir, name);
+    }
+    uint64_t f = make_file(ROOT, "f");
+    for (unsigned i = 0; i < 4; i++) /* memory forgets */
+        ck_assert_int_eq(fs_write(s, f, other, sizeof other, i * sizeof other, 0), sizeof other);
+    fixture_reopen();
+    struct store_stats before = stats();
+    ck_assert_int_eq(fs_readdir(s, the_dir, 0, false, count_entry, &seen), 0);
+    struct store_stats after = stats();
+    ck_assert_uint_eq(seen, MANY + 2);
+    printf("%llu device reads, %llu KiB\n", (unsigned long long)(after.reads_device - before.reads_device),
+           (unsigned long long)(after.bytes_read - before.bytes_read) >> 10);
+    ck_assert_uint_le(after.reads_device - before.reads_device, MANY / 64 + 8 + 4);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("listing");
@@ -165,6 +237,8 @@ int main(void)
     tcase_add_checked_fixture(tests, setup, fixture_teardown);
     tcase_set_timeout(tests, 300);
     tcase_add_test(tests, any_history_of_names_lists_as_it_is);
+    tcase_add_test(tests, nothing_is_left_of_a_directory);
+    tcase_add_test(tests, a_cold_directory_of_a_thousand_is_listed_by_few_reads);
     suite_add_tcase(suite, tests);
     return fixture_run(suite);
 }

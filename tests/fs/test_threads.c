@@ -408,6 +408,49 @@ START_TEST(a_reader_sees_a_write_whole_or_not_at_all)
 }
 END_TEST
 
+/* The same of small writes into a file of three times the log's memory: they become patches, which come and go. */
+#define SPANS 48u /* a chunk each */
+#define CHUNK 65536u
+
+static uint64_t parts; /* the file */
+
+static void *work_on_parts(void *arg)
+{
+    enum { FROM = 1000, LEN = 9000 };
+    struct worker *w = arg;
+
+    for (; !atomic_load(&stop); w->calls++) {
+        uint64_t start = (uint64_t)dice(w, SPANS) * CHUNK;
+        unsigned what = dice(w, 40);
+        if (what < 20) {
+            bool all = what == 0;
+            memset(w->bytes, (int)dice(w, 256), CHUNK);
+            ck_assert_int_eq(fs_write(w->session, parts, w->bytes, all ? CHUNK : LEN, all ? start : start + FROM, 0),
+                             all ? CHUNK : LEN);
+            continue;
+        }
+        ck_assert_int_eq(fs_read(w->session, parts, w->bytes, LEN, start + FROM), LEN);
+        unsigned same = 0;
+        while (same < LEN && w->bytes[same] == w->bytes[0])
+            same++;
+        ck_assert_msg(same == LEN, "bytes of two writes: %u at %u, %u before", w->bytes[same], same, w->bytes[0]);
+        w->done++;
+    }
+    return NULL;
+}
+
+START_TEST(a_reader_sees_a_small_write_whole_or_not_at_all)
+{
+    static uint8_t zeros[CHUNK];
+
+    parts = make_file(ROOT, "parts");
+    for (unsigned i = 0; i < SPANS; i++)
+        ck_assert_int_eq(fs_write(s, parts, zeros, CHUNK, (uint64_t)i * CHUNK, 0), CHUNK);
+    run(work_on_parts, 3);
+    check_after();
+}
+END_TEST
+
 /* ---- references --------------------------------------------------------------------------------------------------------- */
 
 /* Everybody creates, opens and unlinks the same few names: an orphan's last forget races with its unlink. */
@@ -529,7 +572,7 @@ int main(void)
     add(suite, "sync", the_count_of_inodes_is_exact_after_a_sync_although_the_reaper_works, NULL);
     add(suite, "close", the_count_of_inodes_is_exact_after_a_close_although_the_reaper_works, NULL);
     add(suite, "directories", directories_that_move_into_each_other_stay_one_tree, NULL);
-    add(suite, "data", a_reader_sees_a_write_whole_or_not_at_all, NULL);
+    add(suite, "data", a_reader_sees_a_write_whole_or_not_at_all, a_reader_sees_a_small_write_whole_or_not_at_all);
     add(suite, "references", what_is_referenced_stays_and_what_is_not_goes, NULL);
     add(suite, "snapshots", a_snapshot_under_load_is_one_moment, NULL);
     return fixture_run(suite);

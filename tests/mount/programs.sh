@@ -89,6 +89,22 @@ if have sqlite3; then
         [ "$(sqlite3 "$db" 'select count(*) from t; pragma integrity_check;' | tr '\n' ' ')" = "60 ok " ] ||
             fail "sqlite in mode $mode: rows are missing or the file is damaged"
     done
+    say "sqlite3 through kill -9 of the daemon: what it said was committed is there"
+    for mode in delete wal; do
+        db=$mnt/crash-$mode.db
+        sqlite3 "$db" "pragma journal_mode=$mode; create table t(a integer primary key, b text);" >/dev/null
+        (i=0 && while sqlite3 -cmd "pragma synchronous=full" "$db" "insert into t(b) values (hex(randomblob(2000)));"; do
+            echo $((i += 1)) >"$work/committed"
+        done) 2>/dev/null &
+        while [ "$(cat "$work/committed" 2>/dev/null || echo 0)" -lt 10 ]; do sleep 0.05; done
+        kill_daemon "$store" "$mnt"
+        wait
+        "$FASTERFS" "$store" "$mnt" -o memory=32M
+        committed=$(cat "$work/committed")
+        rm "$work/committed"
+        [ "$(sqlite3 "$db" "select count(*) >= $committed from t; pragma integrity_check;" | tr '\n' ' ')" = "1 ok " ] ||
+            fail "sqlite in mode $mode: of $committed commits $(sqlite3 "$db" 'select count(*) from t') are left"
+    done
 fi
 
 if have tar; then

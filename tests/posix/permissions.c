@@ -2,7 +2,9 @@
 /* Who may do what, and what is taken away: modes, owners, setuid and setgid, ACLs. As root, for other users. */
 #include "cases.h"
 
+#include <linux/fs.h>
 #include <linux/posix_acl_xattr.h>
+#include <sys/ioctl.h>
 #include <sys/xattr.h>
 
 #define USER 1001
@@ -291,6 +293,51 @@ static void trusted_is_for_root(void)
     ok(lsetxattr("l", "trusted.t", "x", 1, 0));
 }
 
+static void set_flags(const char *name, int flags)
+{
+    int fd = open(name, O_RDONLY), now;
+
+    ok(ioctl(fd, FS_IOC_SETFLAGS, &flags));
+    ok(ioctl(fd, FS_IOC_GETFLAGS, &now));
+    equal(flags, now & (FS_IMMUTABLE_FL | FS_APPEND_FL | FS_NODUMP_FL | FS_NOATIME_FL));
+    close(fd);
+}
+
+static int set_immutable(void *arg)
+{
+    int flags = FS_IMMUTABLE_FL;
+
+    (void)arg;
+    return ioctl(open("f", O_RDONLY), FS_IOC_SETFLAGS, &flags);
+}
+
+static void flags_are_kept(void)
+{
+    a_file_of(USER, GROUP, 0666);
+    target = "f";
+    equal(EPERM, as_user(USER, GROUP, set_immutable, NULL));
+    set_flags("f", FS_IMMUTABLE_FL);
+    equal(EPERM, as_user(USER, GROUP, write_a_byte, NULL));
+    equal(EPERM, as_user(USER, GROUP, append_a_byte, NULL));
+    gives(EPERM, chmod("f", 0600));
+    gives(EPERM, truncate("f", 0));
+    gives(EPERM, unlink("f"));
+    gives(EPERM, rename("f", "g"));
+    gives(EPERM, link("f", "g"));
+    gives(EPERM, setxattr("f", "user.a", "x", 1, 0));
+    set_flags("f", FS_APPEND_FL | FS_NODUMP_FL);
+    equal(EPERM, as_user(USER, GROUP, write_a_byte, NULL));
+    equal(0, as_user(USER, GROUP, append_a_byte, NULL));
+    gives(EPERM, truncate("f", 0));
+    set_flags("f", 0);
+    ok(unlink("f"));
+    ok(mkdir("d", 0777));
+    set_flags("d", FS_IMMUTABLE_FL);
+    gives(EPERM, mkdir("d/e", 0777));
+    set_flags("d", 0);
+    ok(mkdir("d/e", 0777));
+}
+
 const struct posix_case PERMISSIONS[] = {
     {"modes, owners and times keep others out", modes_are_kept, true},
     {"a sticky directory", sticky_directories, true},
@@ -301,4 +348,5 @@ const struct posix_case PERMISSIONS[] = {
     {"an access ACL is enforced, and follows chmod", acls_are_enforced, true},
     {"a default ACL is inherited, instead of the umask", default_acls_are_inherited, true},
     {"trusted. is root's, user. is for files and directories", trusted_is_for_root, true},
+    {"immutable and append-only, as chattr(1) sets them", flags_are_kept, true},
     {NULL, NULL, false}};

@@ -332,6 +332,42 @@ START_TEST(a_directory_of_something_else_is_refused_untouched)
 }
 END_TEST
 
+/* Values of 0 to 299 bytes, from small ones that are read in words to such that are locked. */
+static void expect_parts(const uint8_t *value)
+{
+    for (uint32_t len = 0; len < 300; len++) {
+        uint32_t offset = (uint32_t)(dice(2) ? 0 : dice(len + 9)), room = (uint32_t)dice(len + 9);
+        uint32_t want = offset >= len ? 0 : len - offset < room ? len - offset : room;
+        uint8_t got[310];
+        memset(got, 0xee, sizeof got);
+        struct store_read read = {.key = &len, .key_len = sizeof len, .offset = offset, .buf = got, .buf_len = room};
+        ck_assert_int_eq(store_read_wait(session, &read), STORE_OK);
+        ck_assert_uint_eq(read.value_len, len);
+        ck_assert_uint_eq(read.copied, want);
+        ck_assert_int_eq(memcmp(got, value + offset, want), 0);
+        ck_assert_uint_eq(got[want], 0xee);
+    }
+}
+
+START_TEST(a_part_of_a_value_is_that_part_in_every_region)
+{
+    uint8_t value[310];
+
+    for (unsigned i = 0; i < sizeof value; i++)
+        value[i] = (uint8_t)dice(256);
+    for (int round = 0; round < 20; round++) {
+        for (uint32_t len = 0; len < 300; len++)
+            ck_assert_int_eq(store_upsert(session, &len, sizeof len, value, len), 0);
+        expect_parts(value); /* may still change in place */
+        ck_assert_int_eq(store_commit(store), 0);
+        expect_parts(value); /* immutable */
+        close_store();
+        open_store(&tiny);
+        expect_parts(value); /* on the device */
+    }
+}
+END_TEST
+
 START_TEST(keys_and_values_beyond_the_limits_are_refused)
 {
     static uint8_t big[STORE_KEY_MAX + 1];
@@ -366,6 +402,7 @@ int main(void)
     tcase_add_test(tests, a_snapshot_stays_as_it_was);
     tcase_add_test(tests, no_increment_is_lost_and_no_snapshot_splits_a_unit);
     tcase_add_test(tests, a_directory_of_something_else_is_refused_untouched);
+    tcase_add_test(tests, a_part_of_a_value_is_that_part_in_every_region);
     tcase_add_test(tests, keys_and_values_beyond_the_limits_are_refused);
     suite_add_tcase(suite, tests);
     SRunner *runner = srunner_create(suite);

@@ -94,7 +94,18 @@ struct fs_attr {
     uid_t uid;
     gid_t gid;
     dev_t rdev;
+    uint32_t flags; /* FS_FLAG_* */
     struct timespec atime, mtime, ctime, btime;
+};
+
+/* As chattr(1) sets them, in the bits of FS_IOC_SETFLAGS. Every call that changes an inode keeps to the first two
+ * with -EPERM; who may set them is for the caller to know. */
+enum {
+    FS_FLAG_IMMUTABLE = 0x10, /* nothing of it changes: contents, attributes, names in it, its own names */
+    FS_FLAG_APPEND = 0x20,    /* the same, but a file grows at its end, and a directory takes new names */
+    FS_FLAG_NODUMP = 0x40,    /* only kept */
+    FS_FLAG_NOATIME = 0x80,   /* fs_accessed() does nothing */
+    FS_FLAGS = 0xf0
 };
 
 /* ---- names: `name` is NUL-terminated; more than FS_NAME_MAX bytes give -ENAMETOOLONG ------------- */
@@ -160,6 +171,7 @@ enum {
     FS_SET_CTIME = 1 << 8,
     FS_KILL_PRIV = 1 << 9,  /* clear setuid, and setgid if group-executable; not of directories */
     FS_KILL_SGID = 1 << 10, /* clear setgid, whoever may execute */
+    FS_SET_FLAGS = 1 << 11, /* alone; -EOPNOTSUPP: others than FS_FLAGS */
 };
 /* Applies the fields of `attr` that `set` names, ctime with them; *ret_attr (may be NULL) is the result. */
 FS_NODISCARD int fs_setattr(struct fs_session *s, uint64_t ino, const struct fs_attr *attr, unsigned set,

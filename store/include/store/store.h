@@ -157,7 +157,9 @@ struct store_read {
     uint32_t offset;  /* first byte of the value that is wanted */
     void *buf;        /* gets value[offset, offset + buf_len), as far as the value goes */
     uint32_t buf_len;
-    uint32_t value_hint; /* bytes the value probably has; a good guess saves a second device read. 0: unknown */
+    /* Bytes the value probably has; a good guess saves a second device read. 0: unknown. Of a value of more than 16 KiB
+     * only the blocks of 4 KiB that hold the part are read from the device, if the part is at most half of the hint. */
+    uint32_t value_hint;
     const struct store_snapshot *snapshot; /* NULL: the live store */
     /* NULL, or called when a read that was STORE_PENDING is done, inside store_complete_pending(). May start
      * operations of the session, but neither complete pending ones nor wait for any. */
@@ -181,6 +183,9 @@ struct store_read {
  * at some moment between start and completion.
  */
 STORE_NODISCARD int store_read(struct store_session *session, struct store_read *read);
+
+/* Would a change of the value that keeps to its capacity be made in place, as things stand? Looks at memory only. */
+bool store_is_mutable(struct store_session *session, const void *key, uint32_t key_len);
 
 /* Starts `count` reads and overlaps their misses of memory: several times as fast as one after the other. Sets
  * the result of each; returns how many are STORE_PENDING. */
@@ -206,7 +211,8 @@ STORE_NODISCARD int store_read_wait(struct store_session *session, struct store_
  *     rc = store_unit_apply(s);          // or store_unit_abandon(s)
  *
  * Keys are copied when a change is added; values and rmw contexts stay the caller's and must keep
- * until store_unit_apply() has returned. A key may be changed once per unit.
+ * until store_unit_apply() has returned. A key may be changed once per unit (store_unit_apply() may say -EINVAL
+ * where it is not so).
  */
 void store_unit_begin(struct store_session *session);
 
@@ -399,6 +405,7 @@ struct store_stats {
     int compaction_failed;       /* 0, or the -errno of the last round */
     uint64_t index_buckets, index_overflow_buckets;
     uint64_t reads_memory, reads_device;
+    uint64_t bytes_read; /* by reads_device */
     uint64_t bytes_appended, bytes_written;
     uint64_t space_total_bytes, space_free_bytes; /* of the filesystem underneath */
     int failed; /* 0, or the -errno that stopped writing */
