@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: MIT
 # test.sh [release|asan|tsan|fuzz|long]...: installs what is missing, builds with warnings as errors, and tests.
 #   release   everything
-#   asan      all but what takes long (other programs on a mount, kill -9), under AddressSanitizer and
+#   asan      all but what takes long (other programs on a mount, kill -9, full disks), under AddressSanitizer and
 #             UndefinedBehaviorSanitizer (build/asan)
 #   tsan      device, store and fs, and the adapter, under ThreadSanitizer (build/tsan)
 #   fuzz      each target of tests/fuzz for FUZZ_SECONDS (60), by libFuzzer under the first two sanitizers (build/fuzz,
@@ -77,7 +77,7 @@ for kind in "${@:-release asan tsan}"; do
         asan)
             build asan -DCMAKE_BUILD_TYPE=Debug -DCMAKE_C_FLAGS_DEBUG="-O1 -g" -DFASTERFS_WERROR=ON \
                 -DFASTERFS_SANITIZE=address,undefined
-            FILES_MAX=4000 MIB_MAX=60 run asan -E '^mount/(programs|kill|postgres)$'
+            FILES_MAX=4000 MIB_MAX=60 run asan -E '^mount/(programs|kill|postgres|full)$'
             ;;
         tsan)
             build tsan -DCMAKE_BUILD_TYPE=Debug -DCMAKE_C_FLAGS_DEBUG="-O1 -g" -DFASTERFS_WERROR=ON \

@@ -281,6 +281,7 @@ int write_span(struct fs_session *s, struct inode *inode, const struct span *spa
     } else if (goes_in(s, inode, span, *mask.of, old)) {
         rc = write_in(s, inode, span, old);
     } else {
+        s->txn.data_bytes += (uint64_t)__builtin_popcount(span_pages(span)) * FS_PAGE_BYTES - span->len;
         rc = patches_write(s, inode, span, mask, old, reach);
         end = (uint32_t)smaller(reach, (end + FS_PAGE_BYTES - 1) / FS_PAGE_BYTES * FS_PAGE_BYTES);
     }
@@ -310,8 +311,7 @@ int cut_chunk(struct fs_session *s, struct inode *inode, uint64_t chunk, uint32_
         return store_unit_delete(s->store, key.bytes, key.len);
     if (len <= rest)
         return 0;
-    return store_unit_rmw(s->store, key.bytes, key.len, &STORE_PATCH,
-                          txn_patch(s, (struct store_patch){.cut = rest}));
+    return store_unit_rmw(s->store, key.bytes, key.len, &STORE_PATCH, txn_patch(s, (struct store_patch){.cut = rest}));
 }
 
 /* ---- contents in the inode --------------------------------------------------------------------------- */
@@ -526,8 +526,8 @@ static uint64_t next_cut(const struct fs_session *s, const struct inode *inode, 
     return (end - step) * FS_CHUNK_BYTES;
 }
 
-static int truncate_in_txn(struct fs_session *s, uint64_t ino, uint64_t size, const struct fs_attr *attr,
-                           unsigned set, bool *ret_more)
+static int truncate_in_txn(struct fs_session *s, uint64_t ino, uint64_t size, const struct fs_attr *attr, unsigned set,
+                           bool *ret_more)
 {
     struct inode *inode;
     int rc = txn_inode(s, ino, &inode);

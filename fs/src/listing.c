@@ -5,8 +5,8 @@
  * Invariants:
  *   1. An entry record (parent, name) exists exactly when the listing of its sequence number has it.
  *   2. A directory's `entries` counts its names; its nlink is 2 and one more for each directory in it.
- *   3. Sequence numbers of a directory are given once, ascending. A block whose 64 numbers were all given is one listing;
- *      of the last block, the names stand in listings of 8. Both in order of their numbers, absent when empty.
+ *   3. Sequence numbers of a directory are given once, ascending. A block whose 64 numbers were all given is one
+ * listing; of the last block, the names stand in listings of 8. Both in order of their numbers, absent when empty.
  *   4. In a block a name is there if its bit is set, or if there is no record of the bits: that is made when the first
  *      name goes. So a name goes by 8 bytes.
  *   5. The block of first_seq has a name, unless the directory is empty. Blocks without names after it, all
@@ -198,7 +198,8 @@ static int add_block(struct fs_session *s, struct block *block)
     if (rc < 0 || !block->live_dirty)
         return rc;
     word_encode(block->live, block->live_bytes);
-    return store_unit_upsert(s->store, live.bytes, live.len, &(struct store_piece){block->live_bytes, WORD_BYTES}, 1, 0);
+    return store_unit_upsert(s->store, live.bytes, live.len, &(struct store_piece){block->live_bytes, WORD_BYTES}, 1,
+                             0);
 }
 
 int listings_add(struct fs_session *s)
@@ -276,8 +277,8 @@ static int unlist(struct page *page, uint64_t seq)
     return 0;
 }
 
-int txn_replace_name(struct fs_session *s, struct inode *dir, const char *name, const struct entry *entry,
-                     uint64_t ino, uint32_t type)
+int txn_replace_name(struct fs_session *s, struct inode *dir, const char *name, const struct entry *entry, uint64_t ino,
+                     uint32_t type)
 {
     struct entry changed = {.ino = ino, .seq = entry->seq, .type = type & S_IFMT};
     bool complete = block_is_complete(dir, entry->seq / FS_BLOCK_NAMES);
@@ -374,4 +375,3 @@ int txn_remove_name(struct fs_session *s, struct inode *dir, const char *name, c
     struct fs_key key = key_entry(dir->ino, name, strlen(name));
     return store_unit_delete(s->store, key.bytes, key.len);
 }
-

@@ -15,6 +15,7 @@
 
 #define AHEAD 24u        /* listings that are asked for at once */
 #define ABSENT_MAX 65536u /* listings in a row without a name and without a gap: no directory is like that */
+#define WITH_ATTR 24u    /* entries whose inodes are: about what the kernel has room for */
 #define HINT_BYTES 3500u /* most blocks, with their heads */
 
 struct walk {
@@ -37,7 +38,8 @@ static int fill_dots(const struct walk *w, uint64_t *cookie)
     if (w->view.snapshot && w->dir.ino == FS_INO_ROOT)
         up.ino = FS_INO_SNAPSHOTS;
     if (*cookie == 0) {
-        if (w->fill(w->ctx, &(struct fs_dirent){.name = ".", .name_len = 1, .ino = at.ino, .type = S_IFDIR, .cookie = 1}))
+        if (w->fill(w->ctx,
+                    &(struct fs_dirent){.name = ".", .name_len = 1, .ino = at.ino, .type = S_IFDIR, .cookie = 1}))
             return 1;
         *cookie = 1;
     }
@@ -89,7 +91,8 @@ static void start_read(const struct walk *w, unsigned i, struct fs_key key, void
 }
 
 /* Starts to read the listing: its names, and of a block the bits. */
-static unsigned start_listing(const struct walk *w, unsigned i, const struct place *place, uint8_t *names, uint8_t *live)
+static unsigned start_listing(const struct walk *w, unsigned i, const struct place *place, uint8_t *names,
+                              uint8_t *live)
 {
     if (!place->complete) {
         start_read(w, i, key_listing(w->view.ino, place->at), names, names ? PAGE_BYTES_MAX : 0);
@@ -130,10 +133,11 @@ static int read_listing(const struct walk *w, const struct place *place, uint32_
     return reads[1].value_len == WORD_BYTES ? 0 : -EIO;
 }
 
-/* The entries of the listing that has number `from`, from that on. */
-static int fill_batch(const struct walk *w, const struct place *place, uint64_t from, bool refs, struct batch *batch)
+/* The entries of the listing that has number `from`, from that on, as many as are wanted at once. */
+static int fill_batch(const struct walk *w, struct place *place, uint64_t from, bool refs, struct batch *batch)
 {
     struct fs_session *s = w->s;
+    unsigned most = w->with_attr ? WITH_ATTR : FS_BLOCK_NAMES;
     struct listed listed = {0};
     uint64_t live = 0, least = place->at * (place->complete ? FS_BLOCK_NAMES : FS_PAGE_NAMES);
     uint32_t len = 0;
@@ -141,13 +145,19 @@ static int fill_batch(const struct walk *w, const struct place *place, uint64_t 
 
     for (uint32_t at = 0; rc == 0 && at < len;) {
         int next = listing_next(s->listing, len, at, &listed);
-        at = (uint32_t)next;
         if (next < 0 || listed.entry.seq < least || listed.entry.seq >= place->next)
-            rc = -EIO;
-        else if (listed.entry.seq >= from && live >> listed.entry.seq % FS_BLOCK_NAMES & 1 &&
-                 (!refs || (rc = ref_get(s->fs, listed.entry.ino)) == 0))
-            batch->listed[batch->count++] = listed;
+            return -EIO;
+        at = (uint32_t)next;
         least = listed.entry.seq + 1;
+        if (listed.entry.seq < from || !(live >> listed.entry.seq % FS_BLOCK_NAMES & 1))
+            continue;
+        if (batch->count == most) {
+            place->next = listed.entry.seq;
+            return 0;
+        }
+        rc = refs ? ref_get(s->fs, listed.entry.ino) : 0;
+        if (rc == 0)
+            batch->listed[batch->count++] = listed;
     }
     batch->absent = rc == -ENOENT;
     return batch->absent ? 0 : rc;

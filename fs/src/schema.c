@@ -356,7 +356,7 @@ int entry_decode(const uint8_t *bytes, uint32_t len, struct entry *ret_entry)
     if (len != ENTRY_BYTES)
         return -EIO;
     *ret_entry = (struct entry){get64(bytes), get64(bytes + 8), get32(bytes + 16)};
-    return is_ino(ret_entry->ino) && is_type(ret_entry->type) ? 0 : -EIO;
+    return is_ino(ret_entry->ino) && is_type(ret_entry->type) && ret_entry->seq < FS_SEQ_END ? 0 : -EIO;
 }
 
 int listing_next(const uint8_t *bytes, uint32_t len, uint32_t at, struct listed *ret_listed)

@@ -31,7 +31,7 @@
 #define FS_CHUNK_BYTES 65536u
 #define FS_INO_BITS 48 /* of an inode's number; what is above says which snapshot */
 #define FS_INO_END (UINT64_C(1) << FS_INO_BITS)
-#define FS_SEQ_END (UINT64_C(1) << 60) /* sequence numbers are below it */
+#define FS_SEQ_END (UINT64_C(1) << 48) /* sequence numbers are below it */
 #define FS_PAGE_BYTES 4096u
 #define FS_CHUNK_PAGES (FS_CHUNK_BYTES / FS_PAGE_BYTES)
 #define FS_INLINE_MAX 512u /* longest contents of a file that stand in its inode */

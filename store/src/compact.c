@@ -65,7 +65,7 @@ static int move(struct mover *m, struct candidate *c, bool *ret_again)
                             .pieces = {{record_value(r), r->value_len}},
                             .expected = c->read.priv.entry};
     struct change *stuck;
-    int rc = changes_apply(m->session, &change, 1, HLOG_SPACE_COMMIT, &stuck);
+    int rc = changes_apply(m->session, &change, 1, HLOG_SPACE_MOVES, &stuck);
 
     *ret_again = rc == 0 && change.outcome == STORE_NOT_FOUND;
     if (rc == 0 && !*ret_again)

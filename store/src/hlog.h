@@ -35,9 +35,11 @@
 #define HLOG_BLOCK DEVICE_BLOCK_BYTES
 #define HLOG_FIRST_ADDRESS HLOG_BLOCK /* 0 and 1 mean "none": the first block is never used */
 
-/* Disk space that stays free for: commits only; units that free space; everybody else. */
+/* Disk space that is left by: units that free space, to commits; compaction, to those units, since it gives back nothing
+ * before it has moved all up to a commit; everybody else, to all of these. */
 #define HLOG_SPACE_COMMIT (64u << 10)
-#define HLOG_SPACE_FREES (1u << 20)
+#define HLOG_SPACE_MOVES (1u << 20)
+#define HLOG_SPACE_FREES (4u << 20)
 
 struct hlog {
     uint8_t *frames;

@@ -377,12 +377,12 @@ static int check_record(struct store_io *sio)
     uint64_t have = (uint64_t)sio->io.result - skip;
     struct record *r = (struct record *)((uint8_t *)sio->io.buf + skip);
 
-    if ((uint64_t)sio->io.result < skip + RECORD_HEADER_BYTES)
+    if (sio->address % 8 != 0 || (uint64_t)sio->io.result < skip + RECORD_HEADER_BYTES)
         return -EIO;
     uint64_t link = atomic_load_explicit(&r->link, memory_order_relaxed); /* a private copy */
     uint64_t size = record_size(r);
     if ((link & (RECORD_PAD | RECORD_COMMIT)) || r->value_len > r->capacity || sio->address + size > io_stop(sio) ||
-        (link & ADDRESS_MASK) >= sio->address || sio->address % 8 != 0)
+        (link & ADDRESS_MASK) >= sio->address)
         return -EIO;
     if (have >= size) {
         if (!record_is_sound(r, link, sio->address, store->store_id))

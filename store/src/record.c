@@ -60,8 +60,7 @@ bool record_blocks_are_sound(const struct record *r, uint64_t first, uint64_t en
 bool record_is_sound(struct record *r, uint64_t link, uint64_t address, uint64_t store_id)
 {
     return record_head_is_sound(r, link, address, store_id) &&
-           (r->capacity <= RECORD_WHOLE ||
-            record_blocks_are_sound(r, 0, record_blocks(r->value_len), record_value(r)));
+           (r->capacity <= RECORD_WHOLE || record_blocks_are_sound(r, 0, record_blocks(r->value_len), record_value(r)));
 }
 
 uint64_t commit_checksum(const struct commit_record *c, uint64_t address, uint64_t store_id)

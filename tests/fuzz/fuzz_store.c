@@ -67,10 +67,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
     static const char *const keys[] = {"S", "a key that is not there", NULL};
     struct edit edit;
 
-    if (clean.count == 0) {
+    if (clean.count == 0)
         small_make(&clean);
-        small_make(&image);
-    }
     image_copy(&clean, &image);
     for (unsigned i = 0; i < EDITS_MAX && edit_next(&data, &len, &edit); i++)
         apply(&edit);

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 /*
  * The files of a small closed store as bytes, to be edited, sealed (every checksum made to fit what is there
- * then, as an attacker would) and put on a device. The offsets are those of store/SPEC.md. The log is in one
- * segment.
+ * then, as an attacker would) and put on a device. The offsets are those of store/SPEC.md. What there is of the log is in
+ * its first segment.
  */
 #ifndef TESTS_FUZZ_IMAGE_H
 #define TESTS_FUZZ_IMAGE_H
@@ -14,7 +14,7 @@
 #include <string.h>
 #include <xxhash.h>
 
-#define IMAGE_FILES 8
+#define IMAGE_FILES 16
 #define IMAGE_ITEMS 4096
 
 /* Of the superblock; and of a checkpoint, which stands at 80 and 16 bytes into each snapshot. */
@@ -126,9 +126,18 @@ static inline void image_free(struct image *image)
     image->count = 0;
 }
 
-/* Copies the contents; `to` was taken, or copied, from what has the same files. */
+/* Makes `to` (zeros, or a copy of the same) a copy. */
 static inline void image_copy(const struct image *from, struct image *to)
 {
+    if (to->count == 0) {
+        *to = *from;
+        for (unsigned i = 0; i < from->count; i++)
+            to->files[i].bytes = aligned_alloc(DEVICE_BLOCK_BYTES, from->files[i].len);
+        for (unsigned i = 0; i < 2; i++)
+            to->superblocks[i] = &to->files[from->superblocks[i] - from->files];
+        to->log = &to->files[from->log - from->files];
+        to->index = &to->files[from->index - from->files];
+    }
     for (unsigned i = 0; i < from->count; i++)
         memcpy(to->files[i].bytes, from->files[i].bytes, from->files[i].len);
 }
@@ -143,9 +152,11 @@ static inline struct device *image_put(const struct image *image)
         abort();
     for (const struct image_file *f = image->files; f < image->files + image->count; f++) {
         int fd = device_file_open(device, f->name, DEVICE_FILE_CREATE);
-        uint64_t used = f == image->log && image->end < f->len ? image->end : f->len; /* the rest is zeros */
+        uint64_t used = f->len; /* the rest is zeros */
+        if (strncmp(f->name, "log.", 4) == 0)
+            used = f == image->log ? image->end : 0;
         if (fd < 0 || device_file_allocate(device, fd, 0, f->len) < 0 ||
-            device_transfer(queue, DEVICE_WRITE, fd, 0, f->bytes, (uint32_t)used) < 0)
+            (used > 0 && device_transfer(queue, DEVICE_WRITE, fd, 0, f->bytes, (uint32_t)used) < 0))
             abort();
         device_file_close(device, fd);
     }
