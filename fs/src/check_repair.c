@@ -347,7 +347,7 @@ struct unmasked { /* patches of groups that have no masks */
     struct patch {
         uint64_t ino, chunk;
         unsigned page;
-    } *patches;
+    } * patches;
     uint64_t count, room;
 };
 
@@ -404,7 +404,7 @@ static int mend_page(struct check *c, const struct node *node, uint64_t chunk, u
     struct store_read read = {.key = key.bytes, .key_len = key.len};
 
     if (chunk >= node->file.data_end || chunk * FS_CHUNK_BYTES + page * FS_PAGE_BYTES >= node->file.size) {
-        *mask &= (uint16_t)~(1u << page);
+        *mask &= (uint16_t) ~(1u << page);
         return drop(c, &key);
     }
     int rc = store_read_wait(c->session, &read);

@@ -6,8 +6,8 @@
  *     -> scan: names of what is at fault          repair: mend each fault -> from the first scan again
  *
  * Which records there are is compared with what other records say of them by sums that do not depend on the order:
- * names and listings, masks and patches, tables of attributes and values apart, both ends of a gap. So memory is one struct node for each
- * inode (64 bytes), and something for each fault.
+ * names and listings, masks and patches, tables of attributes and values apart, both ends of a gap. So memory is one
+ * struct node for each inode (64 bytes), and something for each fault.
  *
  * Invariants:
  *   1. Nothing is written before everything was read.
@@ -50,7 +50,7 @@ struct node {
         struct {
             uint64_t size, blocks;     /* blocks: as it says, less those found */
             uint32_t data_end, chunks; /* chunks: found */
-            uint64_t patches; /* as the masks say, less those found */
+            uint64_t patches;          /* as the masks say, less those found */
         } file;
     };
 };
@@ -103,7 +103,7 @@ struct check {
     struct store *store;
     struct store_session *session;
     bool repairing;
-    struct rebuild *rebuild; /* while directories are made anew */
+    struct rebuild *rebuild;   /* while directories are made anew */
     struct unmasked *unmasked; /* while masks are */
 
     struct node *nodes; /* ascending once all are there */

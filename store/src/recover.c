@@ -308,7 +308,8 @@ static int scan_log(struct recovery *r, struct store_opened *opened)
     }
     if (r->last.version >= VERSION_END) {
         snprintf(opened->message, sizeof opened->message,
-                 "the log ends with commit %llu, more than there can be; nothing was changed, restore the store from a backup",
+                 "the log ends with commit %llu, more than there can be; nothing was changed, restore the store from a "
+                 "backup",
                  (unsigned long long)r->last.version);
         return -EUCLEAN;
     }

@@ -272,10 +272,6 @@ static void salvage(bool hurt, unsigned most)
     ck_assert_int_eq(device_list(memory, copy_file, copy), 0);
     options.salvage = &to;
     int rc = store_open(copy, &options, &store, &opened);
-    if (rc == -EPROTONOSUPPORT) {
-        device_close(copy);
-        return;
-    }
     if (rc < 0)
         give_up("salvage: %s %s", strerror(-rc), opened.message);
     if (hurt && told == 0)
@@ -324,7 +320,7 @@ static void check_damaged(const struct image *image, unsigned records)
     counter++;
     int rc = store_open(memory, &options, &store, &opened);
     if (rc < 0) {
-        if (rc != -EUCLEAN && rc != -EIO && rc != -EPROTONOSUPPORT)
+        if (rc != -EUCLEAN && rc != -EIO)
             give_up("open: %s %s", strerror(-rc), opened.message);
         if (opened.message[0] == 0)
             give_up("open fails and does not say why");
