@@ -51,7 +51,11 @@ void op_setxattr(fuse_req_t req, fuse_ino_t ino, const char *name, const char *v
 void op_listxattr(fuse_req_t req, fuse_ino_t ino, size_t size);
 void op_removexattr(fuse_req_t req, fuse_ino_t ino, const char *name);
 
-/* flags.c */
+/* flags.c: FS_IOC_GETFLAGS and FS_IOC_FSGETXATTR; FS_IOC_SETFLAGS and FS_IOC_FSSETXATTR */
+void reply_flags(fuse_req_t req, unsigned cmd, fuse_ino_t ino, size_t room);
+void set_flags(fuse_req_t req, unsigned cmd, fuse_ino_t ino, const void *in, size_t len);
+
+/* ioctl.c */
 void op_ioctl(fuse_req_t req, fuse_ino_t ino, unsigned cmd, void *arg, struct fuse_file_info *fi, unsigned flags,
               const void *in, size_t in_len, size_t out_len);
 

@@ -18,6 +18,8 @@ int command_mount(int argc, char **argv);
 int command_sync(int argc, char **argv);
 int command_umount(int argc, char **argv);
 int command_snapshot(int argc, char **argv);
+int command_check(int argc, char **argv);
+int command_scrub(int argc, char **argv);
 
 /* ---- message.c ----------------------------------------------------------------------------------- */
 
@@ -28,6 +30,38 @@ int complain(const char *path, const char *format, ...) __attribute__((format(pr
 int complain_usage(const char *command, const char *format, ...) __attribute__((format(printf, 2, 3)));
 /* Sends lines to `fd` instead of stderr; -1: to syslog. */
 void complain_to(int fd);
+
+/* A string of a JSON document, on stdout. */
+void print_json_string(const char *s);
+
+/* ---- progress.c ---------------------------------------------------------------------------------- */
+
+/* A line on stderr that is written again and again, on a terminal; nothing elsewhere. Zero it. */
+struct progress {
+    uint64_t since_ms, told_ms, first_bytes;
+    bool shown;
+};
+void progress_tell(struct progress *progress, const char *path, const char *phase, uint64_t done_bytes,
+                   uint64_t total_bytes);
+/* Takes the line away. */
+void progress_end(struct progress *progress);
+
+/* ---- options.c ----------------------------------------------------------------------------------- */
+
+/* "64M", "1GiB", "1048576". */
+bool parse_size(const char *text, uint64_t *ret_bytes);
+
+/* ---- check.c ------------------------------------------------------------------------------------- */
+
+/* As of fsck(8). */
+enum { CHECK_CLEAN = 0, CHECK_MENDED = 1, CHECK_LEFT = 4, CHECK_FAILED = 8, CHECK_USAGE = 16 };
+/* One fault in words, without a newline, on stdout. */
+void fault_print(const char *path, const char *snapshot, const char *what, uint64_t ino, uint64_t offset, uint64_t len);
+
+/* ---- mount.c ------------------------------------------------------------------------------------- */
+
+/* Says why the device of a store could not be opened. Returns STATUS_FAILED. */
+int complain_device(const char *store, int rc);
 
 /* ---- help.c -------------------------------------------------------------------------------------- */
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-/* The flags of chattr(1), through the two ioctls that read them and the two that set them. */
+/* The flags of chattr(1), for the two ioctls that read them and the two that set them. */
 #include "adapter_private.h"
 
 #include <assert.h>
@@ -18,7 +18,7 @@ static const struct {
              {FS_FLAG_NODUMP, FS_XFLAG_NODUMP},
              {FS_FLAG_NOATIME, FS_XFLAG_NOATIME}};
 
-static void reply_flags(fuse_req_t req, unsigned cmd, fuse_ino_t ino, size_t room)
+void reply_flags(fuse_req_t req, unsigned cmd, fuse_ino_t ino, size_t room)
 {
     struct fs_attr attr;
     struct fsxattr xattr = {0};
@@ -51,7 +51,7 @@ static int flags_from(const struct fsxattr *xattr, uint32_t *ret_flags)
     return 0;
 }
 
-static void set_flags(fuse_req_t req, unsigned cmd, fuse_ino_t ino, const void *in, size_t len)
+void set_flags(fuse_req_t req, unsigned cmd, fuse_ino_t ino, const void *in, size_t len)
 {
     struct fs_attr attr = {0};
     int rc = len < (cmd == FS_IOC_FSSETXATTR ? sizeof(struct fsxattr) : sizeof(attr.flags)) ? -EINVAL : 0;
@@ -66,25 +66,4 @@ static void set_flags(fuse_req_t req, unsigned cmd, fuse_ino_t ino, const void *
         reply_result(req, rc);
     else
         fuse_reply_ioctl(req, 0, NULL, 0);
-}
-
-/* The kernel has checked who asks: the owner; and for the first two flags, CAP_LINUX_IMMUTABLE. */
-void op_ioctl(fuse_req_t req, fuse_ino_t ino, unsigned cmd, void *arg, struct fuse_file_info *fi, unsigned flags,
-              const void *in, size_t in_len, size_t out_len)
-{
-    (void)arg;
-    (void)fi;
-    (void)flags;
-    switch (cmd) {
-    case FS_IOC_GETFLAGS:
-    case FS_IOC_FSGETXATTR:
-        reply_flags(req, cmd, ino, out_len);
-        break;
-    case FS_IOC_SETFLAGS:
-    case FS_IOC_FSSETXATTR:
-        set_flags(req, cmd, ino, in, in_len);
-        break;
-    default:
-        fuse_reply_err(req, ENOTTY);
-    }
 }

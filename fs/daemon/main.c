@@ -12,6 +12,8 @@ static const struct {
     {"umount", command_umount},
     {"sync", command_sync},
     {"snapshot", command_snapshot},
+    {"check", command_check},
+    {"scrub", command_scrub},
 };
 
 int main(int argc, char **argv)

@@ -184,7 +184,7 @@ static int remount(const struct mount_settings *settings)
 
 /* ---- open ------------------------------------------------------------------------------------------- */
 
-static int complain_device(const char *store, int rc)
+int complain_device(const char *store, int rc)
 {
     switch (-rc) {
     case EBUSY:

@@ -48,8 +48,7 @@ static bool in(const char *const *list, const char *word)
     return false;
 }
 
-/* "64M", "1GiB", "1048576". */
-static bool parse_size(const char *text, uint64_t *ret_bytes)
+bool parse_size(const char *text, uint64_t *ret_bytes)
 {
     if (!isdigit((unsigned char)text[0]))
         return false;

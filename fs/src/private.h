@@ -68,6 +68,8 @@ struct fs {
     _Atomic int64_t space_left; /* until the size is looked at again; relaxed: about */
     _Atomic unsigned sessions; /* opened so far; relaxed: spreads the counters */
 
+    _Atomic uint64_t scrubbed; /* up to here; relaxed: two scrubs at once read some of it twice, or not at all */
+
     pthread_mutex_t reap_lock; /* guards the list */
     pthread_cond_t reap_wake;
     struct dead *dead;

@@ -164,6 +164,11 @@ struct fs_key key_orphan(uint64_t number)
     return key_of('O', number);
 }
 
+uint64_t key_number(const uint8_t *bytes)
+{
+    return get64(bytes);
+}
+
 /* ---- counters ---------------------------------------------------------------------------------------- */
 
 void counter_encode(int64_t count, uint8_t *bytes)

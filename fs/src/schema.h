@@ -61,6 +61,8 @@ struct fs_key key_masks(uint64_t ino, uint64_t group);
 struct fs_key key_xattrs(uint64_t ino);
 struct fs_key key_xattr(uint64_t ino, const char *name, size_t name_len);
 struct fs_key key_orphan(uint64_t number);
+/* The number at `bytes` inside a key: the first is behind the kind, the second behind that. */
+uint64_t key_number(const uint8_t *bytes);
 
 /* Can it be the name of anything? */
 bool name_is_sound(const char *name, size_t len);

@@ -58,18 +58,21 @@ static int show(struct iteration *it, const struct scan_item *item, uint64_t at)
 {
     struct record *r = item->record;
     bool tombstone = item->link & RECORD_TOMBSTONE;
+    int newest = 1;
 
     if (it->live) {
-        int rc = tombstone ? 0 : was_newest(it, r, at);
-        if (rc <= 0)
-            return rc;
+        newest = tombstone ? 0 : was_newest(it, r, at);
+        bool unreachable = newest == -EIO && it->session->store->salvage;
+        if (newest == 0 || (newest < 0 && !unreachable))
+            return newest;
     }
     struct store_item shown = {.key = r->bytes,
                                .key_len = record_key_len(r),
                                .value = tombstone ? NULL : record_value(r),
                                .value_len = tombstone ? 0 : r->value_len,
                                .address = at,
-                               .version = record_version(r)};
+                               .version = record_version(r),
+                               .unreachable = newest < 0};
     return it->each(it->ctx, &shown);
 }
 

@@ -50,6 +50,7 @@ struct store {
 
     pthread_mutex_t checkpoint_lock; /* superblock, images, snapshots */
     struct superblock superblock;
+    struct salvage *salvage;      /* NULL: an ordinary open. Constant */
     struct log_position begin_at; /* log.begin with its commit; moved by compaction */
     struct store_snapshot *open_snapshots;
 
@@ -145,6 +146,7 @@ void store_balance(struct store *store);
 
 /* recover.c */
 int recover(struct store *store, struct store_opened *opened);
+int index_open_empty(struct store *store, struct index **ret_index);
 
 /* commit.c */
 void store_wake_worker(struct store *store);
@@ -159,6 +161,8 @@ static inline void store_hint_worker(struct store *store)
 /* snapshot.c: writes a checkpoint; *ret_at says what. checkpoint_lock held. */
 int checkpoint_write(struct store *store, struct checkpoint *ret_at);
 void image_name(char name[DEVICE_NAME_MAX + 1], uint64_t image);
+/* Writes an index as an image, durably. Of the store's own it also commits what the image may lead to. */
+int image_save(struct store *store, struct index *index, uint64_t image);
 /* Opens and checks the index image of a checkpoint; device_unmap() it. */
 int image_map(struct store *store, const struct checkpoint *at, const void **ret_bytes, uint64_t *ret_len,
               const char **ret_why);

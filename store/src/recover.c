@@ -5,9 +5,10 @@
  * Invariants:
  *   1. The records of an extent enter the index only when its commit record proved sound: right
  *      version, chain and count. The rest of the log is dropped: it was promised to nobody.
- *   2. If a sound commit of this history says that the log was durable beyond the last commit that can be
- *      reached, the place between is damage, not the end: opening is refused, nothing is written. One
- *      that does not say so was torn itself (its record reached the disk, its data did not).
+ *   2. If a sound commit of this history, or the superblock, says that the log was durable beyond the last commit that
+ *      can be reached, the place between is damage, not the end: opening is refused, nothing is written; salvaging
+ *      (salvage.h) goes on behind it. A commit that does not say so was torn itself (its record reached the disk,
+ *      its data did not).
  *   3. Nothing is written before everything has been read.
  */
 #include "scan.h"
@@ -20,7 +21,9 @@
 #define VERSION_END (UINT64_C(1) << 47) /* a record has 48 bits for it */
 
 struct found { /* a record of the extent that is being read */
-    uint64_t hash, address;
+    uint64_t hash, address, version;
+    uint64_t link, seal;
+    bool damaged; /* its key could be read, no more */
 };
 
 struct recovery {
@@ -31,12 +34,14 @@ struct recovery {
     struct found *found;
     size_t found_count, found_room;
     uint64_t version, chain, records; /* of the extent */
+    bool holed;                       /* the extent has a hole in it, or damage that is passed over */
+    uint64_t promised;                /* the log below was durable once; 0: not looked for yet */
     uint64_t replayed_records;
 };
 
 /* ---- one extent ------------------------------------------------------------------------------------ */
 
-static int remember(struct recovery *r, uint64_t hash, uint64_t address)
+static int remember(struct recovery *r, const struct found *found)
 {
     if (r->found_count == r->found_room) {
         size_t room = r->found_room ? r->found_room * 2 : 4096;
@@ -46,8 +51,28 @@ static int remember(struct recovery *r, uint64_t hash, uint64_t address)
         r->found = grown;
         r->found_room = room;
     }
-    r->found[r->found_count++] = (struct found){hash, address};
+    r->found[r->found_count++] = *found;
     return 0;
+}
+
+/* Salvaging: does the record lead to the newest one before it? Below the log's beginning all is dead. 1: it is damaged,
+ * and its key is not to be believed. */
+static int check_link(struct recovery *r, const struct found *found, uint64_t before)
+{
+    uint64_t link = found->link & ADDRESS_MASK;
+    bool leads = link == before || (before <= INDEX_NONE && link < r->store->superblock.checkpoint.begin.address);
+
+    if (found->damaged) {
+        salvage_judge(r->store->salvage, found->address, leads);
+        return leads ? salvage_broken(r->store->salvage, found->hash) : 1;
+    }
+    if (leads || link == 0 || salvage_is_hole(&r->store->superblock.holes, link))
+        return 0;
+    if (!salvage_is_hole(&r->store->salvage->holes, link))
+        salvage_tell(r->store->salvage, &(struct store_damage){.kind = STORE_DAMAGE_CHAIN,
+                                                               .address = found->address,
+                                                               .what = "a record does not lead to the one before it"});
+    return salvage_broken(r->store->salvage, found->hash);
 }
 
 /* Enters the records of the extent into the index. Later addresses are newer; the checkpoint's index may
@@ -58,9 +83,11 @@ static int replay(struct recovery *r)
         index_slot *slot;
         uint64_t entry;
         int rc = index_find_or_create(r->store->index, r->found[i].hash, &slot, &entry);
+        if (rc == 0 && r->store->salvage)
+            rc = check_link(r, &r->found[i], index_address(entry));
         if (rc < 0)
             return rc;
-        if (index_address(entry) < r->found[i].address) /* relaxed: nobody else is here yet */
+        if (rc == 0 && index_address(entry) < r->found[i].address) /* relaxed: nobody else is here yet */
             atomic_store_explicit(slot, index_entry_with(entry, r->found[i].address), memory_order_relaxed);
     }
     r->replayed_records += r->found_count;
@@ -77,28 +104,79 @@ static int accept(struct recovery *r, const struct commit_record *c, uint64_t en
     r->found_count = 0;
     r->version = 0;
     r->records = 0;
+    r->holed = false;
     return rc;
+}
+
+/* Commits of older incarnations beyond where this one began are left-overs of crashes, to be overwritten. */
+static bool of_this_history(const struct recovery *r, const struct commit_record *c, uint64_t at)
+{
+    const struct superblock *sb = &r->store->superblock;
+
+    return c->incarnation == sb->incarnation || at < sb->incarnation_begin;
+}
+
+/* Are the records since the commit before it, which was not found, as the commit says? */
+static bool own_extent_is_sound(const struct recovery *r, const struct commit_record *c)
+{
+    uint64_t chain = c->chain_before, records = 0;
+
+    for (size_t i = 0; i < r->found_count; i++) {
+        const struct found *found = &r->found[i];
+        if (found->address < c->extent_begin)
+            continue;
+        chain = chain_fold(chain, found->seal);
+        records += !found->damaged && found->version == c->version;
+    }
+    return chain == c->chain && records == c->records;
+}
+
+/* A commit behind a hole: what it says of all the records cannot be verified. It is taken if it was promised, or if
+ * all that was not is sound. */
+static bool take_behind_hole(struct recovery *r, const struct commit_record *c, uint64_t at)
+{
+    size_t kept = 0;
+
+    if (c->version <= r->last.version || !of_this_history(r, c, at))
+        return false;
+    if (r->promised && at + COMMIT_BYTES > r->promised && (c->extent_begin > r->promised || !own_extent_is_sound(r, c)))
+        return false;
+    for (size_t i = 0; i < r->found_count; i++) /* what is not of its version is a left-over */
+        if (r->found[i].address < c->extent_begin || r->found[i].version == c->version || r->found[i].damaged)
+            r->found[kept++] = r->found[i];
+    r->found_count = kept;
+    return true;
 }
 
 static int take_commit(struct recovery *r, const struct commit_record *c, uint64_t at)
 {
-    if (c->extent_begin != r->last.address || c->chain_before != r->last.chain || c->chain != r->chain ||
-        c->records != r->records || c->version <= r->last.version || (r->records > 0 && c->version != r->version))
+    bool whole = c->extent_begin == r->last.address && c->chain_before == r->last.chain && c->chain == r->chain &&
+                 c->records == r->records && c->version > r->last.version &&
+                 (r->records == 0 || c->version == r->version);
+
+    if (!whole && !(r->holed && take_behind_hole(r, c, at)))
         return 0;
     int rc = accept(r, c, at + COMMIT_BYTES);
+    r->chain = c->chain;
     return rc < 0 ? rc : 1;
 }
 
 static int take_record(struct recovery *r, const struct scan_item *item, uint64_t at)
 {
     const struct record *record = item->record;
+    struct found found = {.hash = hash_key(record->bytes, record_key_len(record)),
+                          .address = at,
+                          .version = record_version(record),
+                          .link = item->link,
+                          .seal = item->seal};
 
-    if (record_version(record) <= r->last.version || (r->records > 0 && record_version(record) != r->version))
+    if (found.version <= r->last.version ||
+        (r->records > 0 && (r->holed ? found.version < r->version : found.version != r->version)))
         return 0;
-    r->version = record_version(record);
+    r->version = found.version;
     r->chain = chain_fold(r->chain, item->seal);
     r->records++;
-    int rc = remember(r, hash_key(record->bytes, record_key_len(record)), at);
+    int rc = remember(r, &found);
     return rc < 0 ? rc : 1;
 }
 
@@ -110,6 +188,7 @@ static int64_t step(struct recovery *r, uint64_t at)
 
     switch (scan_at(&r->scan, at, &item)) {
     case SCAN_PAD:
+        r->holed |= item.hole;
         rc = 1;
         break;
     case SCAN_COMMIT:
@@ -126,55 +205,116 @@ static int64_t step(struct recovery *r, uint64_t at)
 
 /* ---- the whole --------------------------------------------------------------------------------------- */
 
-/* A sound commit of this history that knows of more than could be reached? Its address, or 0. Commits
- * of older incarnations beyond where this one began are left-overs of crashes, to be overwritten. */
-static uint64_t later_commit(struct recovery *r)
+static uint64_t higher(uint64_t a, uint64_t b)
+{
+    return a > b ? a : b;
+}
+
+/* Up to where the log was durable once: as the superblock knows, and the commits in it from `at` on. */
+static uint64_t find_promised(struct recovery *r, uint64_t at)
 {
     const struct superblock *sb = &r->store->superblock;
+    uint64_t promised = higher(sb->incarnation_begin, superblock_reach(sb));
 
-    for (uint64_t block = r->last.address; block + HLOG_BLOCK <= r->scan.end && !r->scan.error; block += HLOG_BLOCK) {
-        uint64_t at = block + HLOG_BLOCK - COMMIT_BYTES;
-        const struct commit_record *c = scan_commit(&r->scan, at);
-        if (c && c->durable > r->last.address && (c->incarnation == sb->incarnation || at < sb->incarnation_begin))
-            return at;
+    for (uint64_t block = at & ~(uint64_t)(HLOG_BLOCK - 1); block + HLOG_BLOCK <= r->scan.end && !r->scan.error;
+         block += HLOG_BLOCK) {
+        uint64_t commit = block + HLOG_BLOCK - COMMIT_BYTES;
+        const struct commit_record *c = scan_commit(&r->scan, commit);
+        if (c && c->durable <= commit && of_this_history(r, c, commit))
+            promised = higher(promised, c->durable);
     }
+    return promised;
+}
+
+/* Salvaging: what is at `at` is damaged. Goes on behind it, with a record that is unreadable but for its key. */
+static int pass(struct recovery *r, uint64_t at, uint64_t *ret_next)
+{
+    const struct salvage_lost *lost;
+    int rc = salvage_pass(r->store->salvage, &r->scan, at, r->promised, r->last.version, ret_next, &lost);
+
+    r->holed = true;
+    if (rc < 0 || !lost)
+        return rc;
+    return remember(r, &(struct found){.hash = lost->hash, .address = at, .link = lost->link, .damaged = true});
+}
+
+/* Reads from `at` on to where the history cannot be read on: *ret_end. */
+static int read_history(struct recovery *r, uint64_t at, uint64_t *ret_end)
+{
+    while (at < r->scan.end) {
+        int64_t size = step(r, at);
+        if (size < 0)
+            return (int)size;
+        if (size == 0 && r->promised == 0)
+            r->promised = find_promised(r, at);
+        if (size == 0 && (!r->store->salvage || at >= r->promised || r->scan.error))
+            break;
+        uint64_t next = at + (uint64_t)size;
+        int rc = size == 0 ? pass(r, at, &next) : 0;
+        if (rc < 0)
+            return rc;
+        at = next;
+        if (r->store->salvage)
+            salvage_progress(r->store->salvage, at, r->scan.end);
+    }
+    if (r->promised == 0)
+        r->promised = find_promised(r, at);
+    *ret_end = at;
     return 0;
+}
+
+/* Salvaging: the last commits before `promised` are damaged, and the log is no longer than that. What is sound counts.
+ */
+static int close_damaged_end(struct recovery *r, uint64_t end)
+{
+    struct salvage *salvage = r->store->salvage;
+    struct commit_record c = {.version = r->version > r->last.version ? r->version : r->last.version + 1};
+    const struct salvage_lost *lost;
+    uint64_t next = end;
+    size_t kept = 0;
+    int rc = 0;
+
+    while (rc == 0 && next < r->promised) /* cut off */
+        rc = salvage_pass(salvage, &r->scan, next, r->promised, r->last.version, &next, &lost);
+    while (kept < r->found_count && r->found[kept].address < r->promised)
+        kept++;
+    r->found_count = kept;
+    c.chain = r->last.chain;
+    return rc < 0 ? rc : accept(r, &c, r->promised);
 }
 
 static int scan_log(struct recovery *r, struct store_opened *opened)
 {
     uint64_t at = r->last.address;
-    int64_t size = 0;
 
     r->chain = r->last.chain;
-    while (at < r->scan.end && (size = step(r, at)) > 0)
-        at += (uint64_t)size;
-    if (size < 0)
-        return (int)size;
-    if (r->scan.error == 0 && at > r->last.address)
-        opened->dropped_bytes = at - r->last.address;
-    uint64_t damaged_before = r->scan.error ? 0 : later_commit(r);
+    int rc = read_history(r, at, &at);
+    if (rc < 0)
+        return rc;
     if (r->scan.error) {
         snprintf(opened->message, sizeof opened->message,
                  "the log cannot be read near address %llu (%s); look at the disk and the kernel's messages",
                  (unsigned long long)at, strerror(-r->scan.error));
         return r->scan.error;
     }
-    if (damaged_before) {
+    if (r->last.address < r->promised && r->store->salvage)
+        return close_damaged_end(r, at);
+    if (r->last.address < r->promised) {
         snprintf(opened->message, sizeof opened->message,
-                 "the log is damaged at address %llu; a sound commit at %llu says that it was on disk; nothing was changed, "
-                 "restore the store from a backup",
-                 (unsigned long long)at, (unsigned long long)damaged_before);
+                 "the log is damaged at address %llu, and was on disk up to %llu; nothing was changed; "
+                 "`fasterfs check --repair STORE` saves all that is sound",
+                 (unsigned long long)at, (unsigned long long)r->promised);
         return -EUCLEAN;
     }
-    if (r->last.address < superblock_reach(&r->store->superblock) || r->last.version >= VERSION_END) {
+    if (r->last.version >= VERSION_END) {
         snprintf(opened->message, sizeof opened->message,
-                 "the log ends at address %llu, and was on disk up to %llu; nothing was changed, restore the store from "
-                 "a backup",
-                 (unsigned long long)r->last.address,
-                 (unsigned long long)superblock_reach(&r->store->superblock));
+                 "the log ends with commit %llu, more than there can be; nothing was changed, restore the store from a "
+                 "backup",
+                 (unsigned long long)r->last.version);
         return -EUCLEAN;
     }
+    if (at > r->last.address)
+        opened->dropped_bytes = at - r->last.address;
     return 0;
 }
 
@@ -192,8 +332,8 @@ static int open_index(struct store *store, uint64_t buckets, struct store_opened
     return index_open(buckets, store->superblock.index_bits, store->epoch, &store->index);
 }
 
-/* An empty index of the size that the memory budget asks for, as far as the store's bits allow. */
-static int open_empty(struct store *store, struct store_opened *opened)
+/* Of an empty index: as many as the memory budget asks for, as far as the store's bits allow. */
+static uint64_t empty_buckets(const struct store *store)
 {
     unsigned bits = store->superblock.index_bits, level = (unsigned)__builtin_ctzll(store->index_buckets);
 
@@ -201,7 +341,12 @@ static int open_empty(struct store *store, struct store_opened *opened)
         level = bits - INDEX_KNOWN_MIN;
     if (level + INDEX_KNOWN_MAX < bits)
         level = bits - INDEX_KNOWN_MAX;
-    return open_index(store, UINT64_C(1) << level, opened);
+    return UINT64_C(1) << level;
+}
+
+int index_open_empty(struct store *store, struct index **ret_index)
+{
+    return index_open(empty_buckets(store), store->superblock.index_bits, store->epoch, ret_index);
 }
 
 /* With no usable image of the checkpoint's index, or with a log that begins behind the checkpoint by now, replay
@@ -214,12 +359,12 @@ static int load_index(struct store *store, struct log_position *ret_start, struc
     const char *why;
 
     *ret_start = checkpoint->begin;
-    if (checkpoint->image == 0 || checkpoint->begin.address > checkpoint->end.address)
-        return open_empty(store, opened);
+    if (checkpoint->image == 0 || checkpoint->begin.address > checkpoint->end.address || store->salvage)
+        return open_index(store, empty_buckets(store), opened);
     int rc = image_map(store, checkpoint, &image, &len, &why);
     if (rc == -EUCLEAN || rc == -ENOENT) {
         opened->index_rebuilt = true;
-        return open_empty(store, opened);
+        return open_index(store, empty_buckets(store), opened);
     }
     if (rc < 0)
         return rc;

@@ -3,7 +3,7 @@
  * scan: reading the log from the device in address order, item by item, for recovery, compaction and iteration.
  *
  * It checks what an item says of itself (sizes, checksum, place), not whether the item belongs to the history: that
- * is recovery's.
+ * is recovery's. A hole (superblock.h) reads as a pad.
  *
  * Threads: one. Outside epochs. The log that is scanned must be kept meanwhile.
  */
@@ -11,13 +11,16 @@
 #define STORE_SCAN_H
 
 #include "private.h"
+#include "salvage.h"
 
 struct scan {
     struct device_log *log; /* constant, to segment_bytes */
     uint64_t store_id;
     uint64_t segment_bytes;
+    const struct holes *holes;
     struct device_queue *queue;
     uint64_t end; /* of what may be read: its block is on the device */
+    bool salvage; /* blocks that the device cannot read are damage like any other */
     bool stay;    /* SCAN_LEFT rather than reading on: what was handed out before stays valid */
     uint8_t *window;
     uint64_t window_at, window_len, window_room;
@@ -39,12 +42,15 @@ struct scan_item {
     struct record *record;
     const struct commit_record *commit;
     uint64_t link, seal; /* of the record */
+    bool hole;           /* a pad that stands for one */
 };
 
 int scan_open(struct scan *scan, struct store *store, uint64_t end);
 void scan_close(struct scan *scan);
 /* What begins at `at`. */
 enum scan_kind scan_at(struct scan *scan, uint64_t at, struct scan_item *ret_item);
+/* The log's bytes [at, at + len), which lie in one segment, or NULL; valid until the next call that may read. */
+void *scan_look(struct scan *scan, uint64_t at, uint64_t len);
 /* The commit record at `at`, or NULL. */
 const struct commit_record *scan_commit(struct scan *scan, uint64_t at);
 

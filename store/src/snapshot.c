@@ -47,16 +47,15 @@ static struct log_position committed(struct store *store)
     return position;
 }
 
-static int image_write(struct store *store, struct checkpoint *at, struct image_writer *w)
+static int write_pieces(struct store *store, struct index *index, uint64_t image, struct image_writer *w)
 {
     int rc = device_queue_open(store->device, 1, &w->queue);
     if (rc < 0)
         return rc;
-    rc = index_save(store->index, store->store_id, at->image, write_piece, w);
+    rc = index_save(index, store->store_id, image, write_piece, w);
     device_queue_close(w->queue);
-    if (rc == 0)
+    if (rc == 0 && index == store->index)
         rc = store_commit(store); /* invariant 2 */
-    at->reach = committed(store).address;
     if (rc == 0)
         rc = device_file_sync(store->device, w->file);
     return rc == 0 ? device_sync_names(store->device) : rc; /* before a superblock names it */
@@ -73,27 +72,34 @@ static void image_remove(struct store *store, uint64_t image)
     (void)rc; /* a left-over is removed at the next open */
 }
 
-int checkpoint_write(struct store *store, struct checkpoint *ret_at)
+int image_save(struct store *store, struct index *index, uint64_t image)
 {
     char name[DEVICE_NAME_MAX + 1];
+    struct image_writer writer = {.offset = 0};
+
+    image_name(name, image);
+    writer.file = device_file_open(store->device, name, DEVICE_FILE_CREATE | DEVICE_FILE_TRUNCATE);
+    if (writer.file < 0)
+        return writer.file;
+    int rc = write_pieces(store, index, image, &writer);
+    device_file_close(store->device, writer.file);
+    if (rc < 0)
+        image_remove(store, image);
+    return rc;
+}
+
+int checkpoint_write(struct store *store, struct checkpoint *ret_at)
+{
     uint64_t image = store->superblock.next_image++;
     struct checkpoint at = {.image = image, .begin = store->begin_at}; /* before the commit: invariant 4 */
     int rc = store_commit(store);
     if (rc < 0)
         return rc;
     at.end = committed(store);
-
-    struct image_writer writer = {.offset = 0};
-    image_name(name, image);
-    writer.file = device_file_open(store->device, name, DEVICE_FILE_CREATE | DEVICE_FILE_TRUNCATE);
-    if (writer.file < 0)
-        return writer.file;
-    rc = image_write(store, &at, &writer);
-    device_file_close(store->device, writer.file);
-    if (rc < 0) {
-        image_remove(store, image);
+    rc = image_save(store, store->index, image);
+    if (rc < 0)
         return rc;
-    }
+    at.reach = committed(store).address;
     *ret_at = at;
     return 0;
 }

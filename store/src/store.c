@@ -3,6 +3,7 @@
  * Opening and closing, sessions, statistics.
  */
 #include "private.h"
+#include "salvage.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -138,7 +139,8 @@ static int open_device_log(struct store *store, struct store_opened *opened)
         return -EUCLEAN;
     }
     uint64_t reach = superblock_reach(&store->superblock);
-    if (rc == 0 && device_log_allocated(store->device_log) < reach && store->superblock.checkpoint.image != 0) {
+    if (rc == 0 && device_log_allocated(store->device_log) < reach && store->superblock.checkpoint.image != 0 &&
+        !store->salvage) {
         snprintf(opened->message, sizeof opened->message,
                  "the log ends at %llu, and was on disk up to %llu; restore the missing segment files from a backup",
                  (unsigned long long)device_log_allocated(store->device_log), (unsigned long long)reach);
@@ -251,6 +253,17 @@ static int open_log(struct store *store, struct store_opened *opened)
     return 0;
 }
 
+static void tell_copies(struct salvage *salvage, const struct superblock_copies *copies)
+{
+    static const char *const what[2][2] = {{"superblock.0 is damaged or missing", "superblock.0 is out of date"},
+                                           {"superblock.1 is damaged or missing", "superblock.1 is out of date"}};
+
+    for (int i = 0; i < 2; i++)
+        if (copies->rc[i] < 0)
+            salvage_tell(salvage, &(struct store_damage){.kind = STORE_DAMAGE_SUPERBLOCK,
+                                                         .what = what[i][copies->rc[i] == -ESTALE]});
+}
+
 static int open_parts(struct store *store, struct store_opened *opened)
 {
     int rc = check_options(&store->options, opened->message, sizeof opened->message);
@@ -259,14 +272,23 @@ static int open_parts(struct store *store, struct store_opened *opened)
     store->index_buckets = power_of_two_below(store->options.memory_bytes / 8 / 64);
     if (store->index_buckets < INDEX_MIN)
         store->index_buckets = INDEX_MIN;
-    rc = superblock_read(store->device, &store->superblock, opened->message, sizeof opened->message);
-    if (rc == -ENOENT || rc == -EUCLEAN)
+    struct superblock_copies copies;
+    rc = superblock_read(store->device, &store->superblock, &copies, opened->message, sizeof opened->message);
+    if ((rc == -ENOENT || rc == -EUCLEAN) && !store->options.salvage)
         rc = create(store, rc, opened);
+    if (rc == 0 && store->options.salvage && (rc = salvage_open(store)) == 0)
+        tell_copies(store->salvage, &copies);
     if (rc < 0)
         return rc;
     store->store_id = store->superblock.store_id;
     if ((rc = epoch_open(&store->epoch)) < 0 || (rc = open_device_log(store, opened)) < 0 ||
-        (rc = recover(store, opened)) < 0 || (rc = open_log(store, opened)) < 0)
+        (rc = recover(store, opened)) < 0)
+        return rc;
+    if (store->salvage && (rc = salvage_snapshots(store->salvage)) < 0)
+        return rc;
+    if ((rc = open_log(store, opened)) < 0)
+        return rc;
+    if (store->salvage && !store->options.read_only && (rc = salvage_repair(store->salvage)) < 0)
         return rc;
     if (store->options.read_only || store->options.no_background)
         return 0;
@@ -293,6 +315,7 @@ static void free_store(struct store *store)
     if (store->device_log)
         device_log_close(store->device_log);
     epoch_close(store->epoch);
+    salvage_close(store->salvage);
     superblock_fini(&store->superblock);
     pthread_cond_destroy(&store->worker_wake);
     pthread_mutex_destroy(&store->worker_lock);

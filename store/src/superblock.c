@@ -8,7 +8,7 @@
 #include <string.h>
 #include <xxhash.h>
 
-/* On disk: this, then snapshot_count entries; padded with zeros to blocks. */
+/* On disk: this, then snapshot_count entries, then hole_count ranges; padded with zeros to blocks. */
 struct disk_superblock {
     uint64_t magic;
     uint32_t format;
@@ -20,12 +20,22 @@ struct disk_superblock {
     struct checkpoint checkpoint;
     uint32_t snapshot_count;
     uint32_t index_bits;
-    uint32_t reserved[4];
+    uint32_t hole_count;
+    uint32_t reserved[3];
 };
 static_assert(sizeof(struct checkpoint) == 64 && sizeof(struct disk_superblock) == 168, "superblock layout");
 static_assert(sizeof(struct snapshot_entry) == 336, "snapshot entry layout");
+static_assert(sizeof(struct log_range) == 16, "hole layout");
 
-#define BYTES_MAX (sizeof(struct disk_superblock) + SUPERBLOCK_SNAPSHOTS_MAX * sizeof(struct snapshot_entry))
+#define BYTES_MAX                                                                                                      \
+    (sizeof(struct disk_superblock) + SUPERBLOCK_SNAPSHOTS_MAX * sizeof(struct snapshot_entry) +                       \
+     SUPERBLOCK_HOLES_MAX * sizeof(struct log_range))
+
+static uint64_t bytes_of(uint32_t snapshots, uint32_t holes)
+{
+    return sizeof(struct disk_superblock) + snapshots * sizeof(struct snapshot_entry) +
+           holes * sizeof(struct log_range);
+}
 
 static const char *const names[2] = {"superblock.0", "superblock.1"};
 
@@ -85,17 +95,50 @@ static bool is_sound(const struct disk_superblock *d)
     return sound;
 }
 
+static bool holes_are_sound(const struct holes *holes, uint64_t segment_bytes)
+{
+    uint64_t before = 0;
+
+    for (uint32_t i = 0; i < holes->count; i++) {
+        const struct log_range *hole = &holes->ranges[i];
+        if (hole->begin < before || hole->begin >= hole->end || hole->begin % 8 != 0 || hole->end % 8 != 0 ||
+            hole->begin / segment_bytes != (hole->end - 1) / segment_bytes)
+            return false;
+        before = hole->end;
+    }
+    return true;
+}
+
+/* The arrays behind the header. */
+static int decode_arrays(const struct disk_superblock *d, struct superblock *sb)
+{
+    sb->snapshots = malloc((d->snapshot_count + 1) * sizeof *sb->snapshots);
+    sb->holes.ranges = malloc((d->hole_count + 1) * sizeof *sb->holes.ranges);
+    if (!sb->snapshots || !sb->holes.ranges) {
+        superblock_fini(sb);
+        return -ENOMEM;
+    }
+    const struct snapshot_entry *snapshots = (const void *)(d + 1);
+    memcpy(sb->snapshots, snapshots, d->snapshot_count * sizeof *sb->snapshots);
+    memcpy(sb->holes.ranges, snapshots + d->snapshot_count, d->hole_count * sizeof *sb->holes.ranges);
+    if (holes_are_sound(&sb->holes, sb->segment_bytes))
+        return 0;
+    superblock_fini(sb);
+    return -EUCLEAN;
+}
+
 static int decode(struct disk_superblock *d, uint32_t len, struct superblock *sb, char *message, size_t message_len)
 {
-    if (d->magic != SUPERBLOCK_MAGIC)
+    /* These fields are where they are in every format: a flipped bit does not make another one of this. */
+    if (d->magic != SUPERBLOCK_MAGIC || d->bytes < sizeof *d || d->bytes > len || checksum(d, d->bytes) != d->checksum)
         return -EUCLEAN;
     if (d->format != SUPERBLOCK_FORMAT) {
         snprintf(message, message_len, "store format %u, this program reads %u; use a fasterfs of that version",
                  d->format, SUPERBLOCK_FORMAT);
         return -EPROTONOSUPPORT;
     }
-    if (d->bytes > len || d->snapshot_count > SUPERBLOCK_SNAPSHOTS_MAX ||
-        d->bytes != sizeof *d + d->snapshot_count * sizeof(struct snapshot_entry) || checksum(d, d->bytes) != d->checksum)
+    if (d->snapshot_count > SUPERBLOCK_SNAPSHOTS_MAX || d->hole_count > SUPERBLOCK_HOLES_MAX ||
+        d->bytes != bytes_of(d->snapshot_count, d->hole_count))
         return -EUCLEAN;
     uint64_t segment = d->segment_bytes;
     if (segment < (1u << 20) || segment > (1u << 30) || (segment & (segment - 1)) || d->index_bits < 10 ||
@@ -110,12 +153,9 @@ static int decode(struct disk_superblock *d, uint32_t len, struct superblock *sb
                               .next_image = d->next_image,
                               .next_snapshot = d->next_snapshot,
                               .checkpoint = d->checkpoint,
-                              .snapshot_count = d->snapshot_count};
-    sb->snapshots = malloc((d->snapshot_count + 1) * sizeof *sb->snapshots);
-    if (!sb->snapshots)
-        return -ENOMEM;
-    memcpy(sb->snapshots, d + 1, d->snapshot_count * sizeof *sb->snapshots);
-    return 0;
+                              .snapshot_count = d->snapshot_count,
+                              .holes.count = d->hole_count};
+    return decode_arrays(d, sb);
 }
 
 static int read_one(struct device *device, const char *name, struct superblock *sb, char *message, size_t message_len)
@@ -151,10 +191,11 @@ static int unreadable(const int rc[2], char *message, size_t message_len)
     return 0;
 }
 
-int superblock_read(struct device *device, struct superblock *ret_sb, char *message, size_t message_len)
+int superblock_read(struct device *device, struct superblock *ret_sb, struct superblock_copies *ret_copies,
+                    char *message, size_t message_len)
 {
     struct superblock sb[2] = {{0}, {0}};
-    int rc[2];
+    int *rc = ret_copies->rc;
 
     message[0] = 0;
     for (int i = 0; i < 2; i++)
@@ -172,21 +213,36 @@ int superblock_read(struct device *device, struct superblock *ret_sb, char *mess
     }
     if (rc[0] == 0 || rc[1] == 0) {
         int newer = rc[1] == 0 && (rc[0] < 0 || sb[1].sequence > sb[0].sequence);
+        if (rc[!newer] == 0 && sb[!newer].sequence + 1 != sb[newer].sequence)
+            rc[!newer] = -ESTALE;
         superblock_fini(&sb[!newer]);
         *ret_sb = sb[newer];
         return 0;
     }
     if (rc[0] == -ENOENT && rc[1] == -ENOENT)
         return -ENOENT;
-    snprintf(message, message_len, "both copies of the superblock are damaged or cut short; restore the files "
-                                   "superblock.0 and superblock.1 from a backup");
+    snprintf(message, message_len,
+             "both copies of the superblock are damaged or cut short; restore the files "
+             "superblock.0 and superblock.1 from a backup");
     return -EUCLEAN;
+}
+
+/* Of the holes, those that the log has moved past are forgotten. */
+static uint32_t first_needed_hole(const struct superblock *sb)
+{
+    uint64_t begin = superblock_begin(sb);
+    uint32_t first = 0;
+
+    while (first < sb->holes.count && sb->holes.ranges[first].end <= begin)
+        first++;
+    return first;
 }
 
 /* Writes it with the next sequence number, to the file of that. */
 static int write_one(struct device *device, struct superblock *sb)
 {
-    uint64_t bytes = sizeof(struct disk_superblock) + sb->snapshot_count * sizeof(struct snapshot_entry);
+    uint32_t first_hole = first_needed_hole(sb), holes = sb->holes.count - first_hole;
+    uint64_t bytes = bytes_of(sb->snapshot_count, holes);
     uint32_t len = whole_blocks(bytes);
     struct disk_superblock *d = aligned_alloc(DEVICE_BLOCK_BYTES, len);
     if (!d)
@@ -204,9 +260,13 @@ static int write_one(struct device *device, struct superblock *sb)
                                   .next_image = sb->next_image,
                                   .next_snapshot = sb->next_snapshot,
                                   .checkpoint = sb->checkpoint,
-                                  .snapshot_count = sb->snapshot_count};
+                                  .snapshot_count = sb->snapshot_count,
+                                  .hole_count = holes};
+    struct snapshot_entry *snapshots = (void *)(d + 1);
     if (sb->snapshot_count > 0)
-        memcpy(d + 1, sb->snapshots, sb->snapshot_count * sizeof *sb->snapshots);
+        memcpy(snapshots, sb->snapshots, sb->snapshot_count * sizeof *sb->snapshots);
+    if (holes > 0)
+        memcpy(snapshots + sb->snapshot_count, sb->holes.ranges + first_hole, holes * sizeof *sb->holes.ranges);
     d->checksum = checksum(d, (uint32_t)bytes);
     int file = device_file_open(device, names[(sb->sequence + 1) % 2], DEVICE_FILE_CREATE | DEVICE_FILE_TRUNCATE);
     int rc = file;
@@ -258,5 +318,7 @@ uint64_t superblock_reach(const struct superblock *sb)
 void superblock_fini(struct superblock *sb)
 {
     free(sb->snapshots);
+    free(sb->holes.ranges);
     sb->snapshots = NULL;
+    sb->holes.ranges = NULL;
 }

@@ -20,6 +20,7 @@
 #define SUPERBLOCK_MAGIC UINT64_C(0x53465245545341f6)
 #define SUPERBLOCK_FORMAT 3u
 #define SUPERBLOCK_SNAPSHOTS_MAX 4096u
+#define SUPERBLOCK_HOLES_MAX 4096u
 #define SUPERBLOCK_ADDRESS_END (UINT64_C(1) << 48) /* of the log */
 
 /* The end of a commit: where the log can be read on from. */
@@ -34,6 +35,16 @@ struct checkpoint {
     struct log_position end;   /* replay starts here */
     struct log_position begin; /* nothing of the log below it is needed. May have passed `end` */
     uint64_t reach;            /* entries of the image lead to records below it; records from `end` on are passed over */
+};
+
+/* Bytes of the log within one segment that are not sound and have been dealt with (salvage.h): the store's chains do
+ * not lead there, and who reads the log in address order passes over them. */
+struct log_range {
+    uint64_t begin, end;
+};
+struct holes {
+    uint32_t count;
+    struct log_range *ranges; /* ascending, apart; malloc'ed */
 };
 
 struct snapshot_entry {
@@ -54,11 +65,18 @@ struct superblock {
     struct checkpoint checkpoint;
     uint32_t snapshot_count;
     struct snapshot_entry *snapshots; /* by age; malloc'ed */
+    struct holes holes;
+};
+
+/* What a copy was found to be: 0 sound and as new as the other, -ESTALE sound and older, or why it cannot be used. */
+struct superblock_copies {
+    int rc[2];
 };
 
 /* Reads the newer sound superblock. -ENOENT: neither file is there; -EPROTONOSUPPORT, -EUCLEAN with a
- * message; -errno of the device. superblock_fini() frees. */
-int superblock_read(struct device *device, struct superblock *ret_sb, char *message, size_t message_len);
+ * message; -errno of the device. superblock_fini() frees. *ret_copies is set whatever the result. */
+int superblock_read(struct device *device, struct superblock *ret_sb, struct superblock_copies *ret_copies, char *message,
+                    size_t message_len);
 /* Writes it, to one file after the other. 0: at least the first has it, durably; sb->copies says how many have. On
  * failure *sb is as before: the next write goes to the same file first, and leaves the sound one alone. */
 int superblock_write(struct device *device, struct superblock *sb);

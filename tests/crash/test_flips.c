@@ -3,13 +3,15 @@
  * A closed store is damaged, one place at a time: bits of superblocks, image headers and commits (with
  * FASTERFS_FLIPS=100000 or more every bit), bits of anything, sectors zeroed, swapped, and taken from
  * an older state of the same store. It is opened for reading, and everything is read: what is read is what was
- * written, or an error.
+ * written, or an error. Of some, a copy is salvaged: what gave an error is told; afterwards all but the damaged record
+ * is what it was, the store can be written to, and the next open is an ordinary one.
  */
 #include "model.h"
 
 #include <unistd.h>
 
 #define SECTOR 512u
+#define SALVAGE_EVERY 16u /* of what is not the log */
 
 struct image { /* a file of the closed store */
     char name[DEVICE_NAME_MAX + 1];
@@ -197,8 +199,112 @@ static void check_snapshots(struct store *store, struct store_session *s, struct
         give_up("%u of %u snapshots are listed", count, snapshots);
 }
 
-/* The store as it is now, with one place damaged. */
-static void check_damaged(const struct image *image)
+/* ---- salvage --------------------------------------------------------------------------------------------- */
+
+static uint64_t salvaged, keys_lost;
+
+static int copy_file(void *ctx, const char *name)
+{
+    struct device *copy = ctx;
+    struct device_queue *queue;
+    const void *bytes;
+    uint64_t len;
+    int from = device_file_open(memory, name, 0), to = device_file_open(copy, name, DEVICE_FILE_CREATE);
+
+    ck_assert_int_eq(device_map(memory, from, &bytes, &len), 0);
+    ck_assert_int_eq(device_file_allocate(copy, to, 0, len), 0);
+    ck_assert_int_eq(device_queue_open(copy, 1, &queue), 0);
+    for (uint64_t at = 0; at < len; at += DEVICE_BLOCK_BYTES) {
+        static _Alignas(DEVICE_BLOCK_BYTES) uint8_t block[DEVICE_BLOCK_BYTES], zeros[DEVICE_BLOCK_BYTES];
+        memcpy(block, (const uint8_t *)bytes + at, sizeof block);
+        if (memcmp(block, zeros, sizeof block) != 0)
+            ck_assert_int_gt(device_transfer(queue, DEVICE_WRITE, to, at, block, sizeof block), 0);
+    }
+    device_queue_close(queue);
+    device_unmap(memory, bytes, len);
+    device_file_close(memory, from);
+    device_file_close(copy, to);
+    return 0;
+}
+
+static void count_damage(void *ctx, const struct store_damage *damage)
+{
+    if (!damage->what || (damage->key && damage->key_len == 0))
+        give_up("damage is told without what it is");
+    ++*(unsigned *)ctx;
+}
+
+/* Keys that hold something else than what was written last. */
+static unsigned count_lost(struct store_session *s)
+{
+    static uint8_t buf[VALUE_MAX];
+    unsigned lost = 0;
+
+    for (unsigned key = 0; key < KEYS; key++) {
+        char name[80];
+        struct store_read read = {.key = name, .buf = buf, .buf_len = sizeof buf};
+        read.key_len = make_key(key, name);
+        int rc = store_read_wait(s, &read);
+        struct version got = {.len = ABSENT};
+        if (rc < 0)
+            give_up("key %u: %s after salvage", key, strerror(-rc));
+        if (rc == STORE_OK && read.value_len <= VALUE_MAX)
+            got = (struct version){.len = read.value_len, .hash = hash_bytes(buf, read.value_len)};
+        lost += !same(&got, model_now(key));
+    }
+    return lost;
+}
+
+/* `hurt`: without it, something could not be read; `most`: records that may be damaged. */
+static void salvage(bool hurt, unsigned most)
+{
+    unsigned told = 0;
+    struct store_salvage to = {.damage = count_damage, .ctx = &told};
+    struct store_options options = tiny;
+    struct store_opened opened;
+    struct store_session *s;
+    struct device *copy;
+    struct store *store;
+    uint32_t len;
+    char value[8];
+
+    ck_assert_int_eq(device_memory_open(&copy), 0);
+    ck_assert_int_eq(device_list(memory, copy_file, copy), 0);
+    options.salvage = &to;
+    int rc = store_open(copy, &options, &store, &opened);
+    if (rc < 0)
+        give_up("salvage: %s %s", strerror(-rc), opened.message);
+    if (hurt && told == 0)
+        give_up("an error was read, and salvaging tells of no damage");
+    ck_assert_int_eq(store_session_open(store, &s), 0);
+    unsigned lost = count_lost(s);
+    if (lost > most || (lost > 0 && told == 0))
+        give_up("%u keys are lost, %u places were damaged", lost, told);
+    ck_assert_int_eq(store_upsert(s, "again", 5, "written", 7), 0);
+    store_session_close(s);
+    ck_assert_int_eq(store_close(store), 0);
+    options.salvage = NULL;
+    rc = store_open(copy, &options, &store, &opened);
+    if (rc < 0)
+        give_up("after salvage: %s %s", strerror(-rc), opened.message);
+    ck_assert_int_eq(store_session_open(store, &s), 0);
+    ck_assert_int_eq(store_get(s, "again", 5, value, sizeof value, &len), 0);
+    if (count_lost(s) != lost)
+        give_up("what was salvaged is not what is there after the next open");
+    for (unsigned i = 0; i < 4; i++)
+        if ((rc = store_compact(store, UINT64_MAX)) < 0)
+            give_up("compaction after salvage: %s", strerror(-rc));
+    if (count_lost(s) != lost)
+        give_up("compaction after salvage has lost something");
+    store_session_close(s);
+    ck_assert_int_eq(store_close(store), 0);
+    device_close(copy);
+    salvaged++;
+    keys_lost += lost;
+}
+
+/* The store as it is now, with one place damaged. `records`: as many may be hit. */
+static void check_damaged(const struct image *image, unsigned records)
 {
     static unsigned long long counter;
     struct store_options options = tiny;
@@ -214,11 +320,12 @@ static void check_damaged(const struct image *image)
     counter++;
     int rc = store_open(memory, &options, &store, &opened);
     if (rc < 0) {
-        if (rc != -EUCLEAN && rc != -EIO && rc != -EPROTONOSUPPORT)
+        if (rc != -EUCLEAN && rc != -EIO)
             give_up("open: %s %s", strerror(-rc), opened.message);
         if (opened.message[0] == 0)
             give_up("open fails and does not say why");
         refused++;
+        salvage(true, records);
         alarm(0);
         return;
     }
@@ -231,6 +338,8 @@ static void check_damaged(const struct image *image)
     harmless += live + lost.keys + lost.snapshots == 0;
     if (image->name[0] != 'l' && live > 0)
         give_up("%u keys cannot be read, and the log is sound", live);
+    if (counter % (image->name[0] == 'l' ? 2 : SALVAGE_EVERY) == 0)
+        salvage(live + lost.keys + lost.snapshots > 0, records);
     alarm(0);
 }
 
@@ -246,7 +355,7 @@ static void flip(const struct image *image, uint64_t offset, unsigned bit)
 {
     say(image, "a bit flipped", offset);
     ck_assert_int_eq(device_memory_flip(memory, image->name, offset, bit), 0);
-    check_damaged(image);
+    check_damaged(image, 1);
     ck_assert_int_eq(device_memory_flip(memory, image->name, offset, bit), 0);
 }
 
@@ -268,7 +377,7 @@ static void replace(const struct image *image, const char *what, uint64_t offset
         return;
     say(image, what, offset);
     write_sector(image, offset, bytes);
-    check_damaged(image);
+    check_damaged(image, SECTOR / 40); /* none is shorter */
     restore(image, offset, SECTOR);
 }
 
@@ -330,6 +439,7 @@ START_TEST(damage_is_told_or_does_no_harm)
     printf("%llu places damaged: %llu times refused at open, %llu with errors for some keys, %llu harmless\n",
            (unsigned long long)tried, (unsigned long long)refused, (unsigned long long)unread,
            (unsigned long long)harmless);
+    printf("%llu salvaged, with %llu keys lost\n", (unsigned long long)salvaged, (unsigned long long)keys_lost);
     for (unsigned i = 0; i < image_count; i++) {
         free(images[i].bytes);
         free(images[i].older);

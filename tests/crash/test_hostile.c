@@ -643,6 +643,13 @@ static void snapshot_ends_beyond(void) { in_snapshot(0, SNAPSHOT_AT + AT_END, fa
 static void snapshot_begins_late(void) { in_snapshot(0, SNAPSHOT_AT + AT_BEGIN, image.end); }
 static void label_with_slash(void) { label(0, "a/b", 4); }
 static void label_of_dots(void) { label(0, "..", 3); }
+static void another_format(void) { both32(8, 4); }
+static void another_format_beside(void)
+{
+    uint32_t format = 2;
+
+    memcpy(superblock_at(&image, 0, 8), &format, sizeof format);
+}
 static void no_label(void) { label(0, "", 1); }
 static void label_without_end(void)
 {
@@ -813,6 +820,8 @@ static const struct store_lie {
     STORE_LIE(snapshot_begins_late, WHATEVER),
     STORE_LIE(label_with_slash, 0),
     STORE_LIE(label_of_dots, 0),
+    STORE_LIE(another_format, -EPROTONOSUPPORT),
+    STORE_LIE(another_format_beside, -EPROTONOSUPPORT),
     STORE_LIE(no_label, 0),
     STORE_LIE(label_without_end, DAMAGED),
     STORE_LIE(links_to_themselves, WHATEVER),

@@ -551,6 +551,43 @@ START_TEST(a_snapshot_under_load_is_one_moment)
 }
 END_TEST
 
+static void *scrub_on(void *arg)
+{
+    static struct fs_scrub scrub;
+    unsigned *passes = arg;
+    struct fs_session *mine;
+
+    ck_assert_int_eq(fs_session_open(fs, &mine), 0);
+    while (!atomic_load(&stop)) {
+        scrub = (struct fs_scrub){.max_bytes = 256u << 10};
+        ck_assert_int_eq(fs_scrub(mine, &scrub), 0);
+        ck_assert_msg(scrub.count == 0, "a false alarm: %s at %llu", scrub.faults[0].what,
+                      (unsigned long long)scrub.faults[0].offset);
+        *passes += scrub.finished;
+    }
+    fs_session_close(mine);
+    return NULL;
+}
+
+/* While space is given back, names and contents change. */
+START_TEST(a_scrub_beside_changes_raises_no_alarm)
+{
+    pthread_t thread;
+    unsigned passes = 0;
+
+    make_dirs();
+    for (int round = 0; round < 2; round++) {
+        atomic_store(&stop, false);
+        ck_assert_int_eq(pthread_create(&thread, NULL, scrub_on, &passes), 0);
+        run(work_on_names, 2);
+        pthread_join(thread, NULL);
+    }
+    printf("%u scrubs\n", passes);
+    ck_assert_uint_gt(passes, 0);
+    check_after();
+}
+END_TEST
+
 static void add(Suite *suite, const char *name, const TTest *first, const TTest *second)
 {
     TCase *tests = tcase_create(name); /* CK_RUN_CASE=name runs it alone */
@@ -575,5 +612,6 @@ int main(void)
     add(suite, "data", a_reader_sees_a_write_whole_or_not_at_all, a_reader_sees_a_small_write_whole_or_not_at_all);
     add(suite, "references", what_is_referenced_stays_and_what_is_not_goes, NULL);
     add(suite, "snapshots", a_snapshot_under_load_is_one_moment, NULL);
+    add(suite, "scrub", a_scrub_beside_changes_raises_no_alarm, NULL);
     return fixture_run(suite);
 }

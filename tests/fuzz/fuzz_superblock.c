@@ -13,14 +13,16 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
     struct superblock sb;
     struct device *device;
     struct device_queue *queue;
+    struct superblock_copies copies;
     char message[512];
-    uint32_t head[2] = {SUPERBLOCK_FORMAT, 0};
+    uint32_t head[2] = {SUPERBLOCK_FORMAT, 0}, holes;
 
     memset(block, 0, sizeof block);
     put64_at(block, SUPERBLOCK_MAGIC);
     memcpy(block + SB_CHECKSUM + 8, data, len < sizeof block - SB_CHECKSUM - 8 ? len : sizeof block - SB_CHECKSUM - 8);
     memcpy(head + 1, block + SB_SNAPSHOT_COUNT, 4);
-    head[1] = (uint32_t)SB_SNAPSHOTS + head[1] * (uint32_t)SNAPSHOT_BYTES;
+    memcpy(&holes, block + SB_SNAPSHOT_COUNT + 8, 4);
+    head[1] = (uint32_t)SB_SNAPSHOTS + head[1] * (uint32_t)SNAPSHOT_BYTES + holes * (uint32_t)sizeof(struct log_range);
     memcpy(block + 8, head, sizeof head);
     seal_superblock(&file);
     if (device_memory_open(&device) < 0 || device_queue_open(device, 1, &queue) < 0)
@@ -30,11 +32,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
         abort();
     device_file_close(device, fd);
     device_queue_close(queue);
-    if (superblock_read(device, &sb, message, sizeof message) == 0) {
+    if (superblock_read(device, &sb, &copies, message, sizeof message) == 0) {
         if (superblock_begin(&sb) > superblock_reach(&sb) || superblock_write(device, &sb) < 0)
             abort();
         superblock_fini(&sb);
-        if (superblock_read(device, &sb, message, sizeof message) < 0) /* what is written can be read */
+        if (superblock_read(device, &sb, &copies, message, sizeof message) < 0) /* what is written can be read */
             abort();
         superblock_fini(&sb);
     }

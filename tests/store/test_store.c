@@ -124,6 +124,27 @@ static void open_another(void)
     open_store(&tiny);
 }
 
+/* Its format is read once the checksum says that it is one. */
+START_TEST(a_bit_of_a_superblock_does_not_make_it_one_of_another_format)
+{
+    struct store_opened opened;
+    const char *name = _i < 32 ? "superblock.0" : "superblock.1";
+    uint64_t offset = 8 + (uint64_t)_i % 32 / 8; /* the format */
+
+    for (int n = 0; n < 200; n++)
+        step();
+    close_store();
+    ck_assert_int_eq(device_memory_flip(device, name, offset, (unsigned)_i % 8), 0);
+    open_store(&tiny);
+    expect_all(&now, NULL);
+    close_store();
+    for (int i = 0; i < 2; i++) /* both: that is damage, too */
+        ck_assert_int_eq(device_memory_flip(device, i == 0 ? "superblock.0" : "superblock.1", offset, 7), 0);
+    ck_assert_int_eq(store_open(device, &tiny, &store, &opened), -EUCLEAN);
+    open_another();
+}
+END_TEST
+
 START_TEST(damage_before_a_later_commit_is_told_and_not_taken_for_the_end)
 {
     struct store_opened opened;
@@ -397,6 +418,7 @@ int main(void)
     tcase_add_test(tests, a_crash_leaves_what_was_committed);
     tcase_add_test(tests, the_index_grows_with_the_keys_and_again_when_it_is_rebuilt);
     tcase_add_test(tests, a_damaged_index_checkpoint_is_rebuilt_from_the_log);
+    tcase_add_loop_test(tests, a_bit_of_a_superblock_does_not_make_it_one_of_another_format, 0, 64);
     tcase_add_test(tests, damage_before_a_later_commit_is_told_and_not_taken_for_the_end);
     tcase_add_test(tests, a_flipped_bit_is_an_error_for_its_key_and_harmless_to_the_others);
     tcase_add_test(tests, a_snapshot_stays_as_it_was);

@@ -238,6 +238,60 @@ struct fs_statfs {
 };
 FS_NODISCARD int fs_statfs(struct fs_session *s, struct fs_statfs *ret_statfs);
 
+/* ---- check ---------------------------------------------------------------------------------------- */
+
+struct fs_fault {
+    const char *path;     /* from the root, "/" first; NULL: of the store, or of nothing that has a name */
+    const char *snapshot; /* the name of the snapshot that it is in; NULL: the live tree */
+    const char *what;     /* in words */
+    uint64_t ino;         /* 0: none */
+    uint64_t offset, len; /* bytes of a file, or of the log if there is no ino; len 0: not known */
+    bool mended;
+};
+struct fs_check_options {
+    uint64_t memory_bytes; /* of the store; 0: 64 MiB. Beside it 64 bytes for each inode, and some for each fault */
+    bool repair;           /* the device must be open for writing. Nothing is written if nothing is wrong */
+    /* Called once the names of all faults are known; strings are valid during the call. */
+    void (*fault)(void *ctx, const struct fs_fault *fault);
+    /* NULL, or called now and then. */
+    void (*progress)(void *ctx, const char *phase, uint64_t done_bytes, uint64_t total_bytes);
+    void *ctx;
+};
+struct fs_checked {
+    uint64_t inodes, log_bytes;
+    uint64_t faults, mended; /* faults that were found; of these, mended */
+    uint64_t left;           /* what a last look found after mending; without repair: faults */
+    char message[512];       /* why it could not be done; else "" */
+};
+/*
+ * Reads all of a store that nobody has open, verifies every record and how they belong together, and mends that if asked
+ * to: counts are set right; what cannot be read or leads nowhere is dropped; what has no name gets one in /lost+found.
+ * 0: it was done, see *ret_checked. -EUCLEAN: too damaged to be read at all; else -errno of the system.
+ */
+FS_NODISCARD int fs_check(struct device *device, const struct fs_check_options *options, struct fs_checked *ret_checked);
+
+/* ---- scrub ---------------------------------------------------------------------------------------- */
+
+#define FS_SCRUB_FAULTS 8u /* told by one call; the rest by the next */
+
+struct fs_scrub {
+    bool restart;       /* from the beginning, not where the last call of any session stopped */
+    uint32_t max_bytes; /* to be read by this call */
+
+    uint64_t read_bytes;    /* by this call */
+    uint64_t position, end; /* in the log */
+    bool finished;          /* that was all: the next call begins anew */
+    uint32_t count;
+    struct fs_scrub_fault {
+        uint64_t ino; /* of the file, or of the directory that had the name; 0: not known, or nothing live */
+        uint64_t offset, len; /* bytes of the file, or of the log */
+        char what[64], name[FS_NAME_MAX + 1]; /* name: "" */
+    } faults[FS_SCRUB_FAULTS];
+};
+/* Reads on in the log of an open filesystem and verifies its checksums (store_scrub()). How far it came is kept until
+ * fs_close(). */
+FS_NODISCARD int fs_scrub(struct fs_session *s, struct fs_scrub *scrub);
+
 /* The store underneath, for statistics. Valid until fs_close(). */
 struct store *fs_store(struct fs *fs);
 

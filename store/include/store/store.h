@@ -45,6 +45,27 @@ struct store_snapshot;
 
 /* ---- open and close ------------------------------------------------------------------------- */
 
+enum store_damage_kind {
+    STORE_DAMAGE_SUPERBLOCK, /* a copy of it; the other one is sound. Opening for writing makes both anew */
+    STORE_DAMAGE_LOG,        /* bytes of the log are no sound record */
+    STORE_DAMAGE_CHAIN,      /* a record does not lead to the one before it of its chain */
+    STORE_DAMAGE_IMAGE,      /* an index image; the log has what it says */
+};
+struct store_damage {
+    enum store_damage_kind kind;
+    uint64_t address, len_bytes; /* in the log; or 0 */
+    uint64_t snapshot;           /* id of the snapshot that it belongs to; 0: the store's own */
+    const void *key; /* LOG: of the record, as far as it can still be read; NULL: it cannot. Valid during the call */
+    uint32_t key_len;
+    const char *what; /* constant text */
+};
+/* Called by the thread that opens, before anything is written. */
+struct store_salvage {
+    void (*damage)(void *ctx, const struct store_damage *damage);
+    void (*progress)(void *ctx, uint64_t done_bytes, uint64_t total_bytes);
+    void *ctx;
+};
+
 struct store_options {
     /* Log memory, index and buffers together, bytes; 0: 64 MiB. At least 1 MiB. */
     uint64_t memory_bytes;
@@ -70,6 +91,11 @@ struct store_options {
      * nothing is committed but by store_commit(), nor compacted but by store_compact(). For tests that replay a run. */
     bool no_background;
     bool read_only;
+    /* Not NULL: opens a store that is damaged, too. Reads all of the log and checks it, passes over what is damaged
+     * and tells. Read only: a key whose newest record is damaged, or cannot be reached any more, reads as -EIO.
+     * For writing: such keys are reached again as far as their records are sound; those whose newest record is damaged
+     * are gone; and the next open needs no salvage. Copied. */
+    const struct store_salvage *salvage;
 };
 
 /* What opening found and did, or why it failed. */
@@ -315,15 +341,35 @@ struct store_item {
     const void *key, *value; /* valid during the call; value NULL: a tombstone */
     uint32_t key_len, value_len;
     uint64_t address, version; /* in the log; of its commit */
+    bool unreachable; /* salvage only: a damaged record hides whether this is what the key holds */
 };
 typedef int (*store_each)(void *ctx, const struct store_item *item);
 
 /* Commits, and calls `each` for every key that is there at that moment, in log order: once, with its value of
  * that moment. A key that is deleted during the scan may be left out. Stops at the first result other than 0 and returns it.
- * Holds back what compaction would free. `each` may use the session, but not scan with it. -EUCLEAN: a record is damaged. */
+ * Holds back what compaction would free. `each` may use the session, but not scan with it. -EUCLEAN: a record is damaged; in a
+ * store that was opened to salvage it, it is passed over. */
 STORE_NODISCARD int store_scan(struct store_session *session, store_each each, void *ctx);
 /* The same for every record and tombstone of the log, live or not. */
 STORE_NODISCARD int store_scan_log(struct store_session *session, store_each each, void *ctx);
+
+/*
+ * Scrub: reads what the store and its snapshots keep of the log from the device, and verifies every checksum, beside
+ * whatever else goes on. The caller zeroes the struct, sets the first group, and calls again while it gets 1; it sleeps in
+ * between as it likes, and may stop, and go on later with `position`.
+ */
+struct store_scrub {
+    uint64_t position;  /* where to go on; 0: at the beginning */
+    uint64_t max_bytes; /* to be read by a call, more or less */
+    /* For each damaged place. The key is given if a read of it comes upon the damage. */
+    void (*damage)(void *ctx, const struct store_damage *damage);
+    void *ctx;
+
+    uint64_t read_bytes; /* by this call */
+    uint64_t end;        /* of the log, as of now */
+};
+/* 1: there may be more; 0: that was all; -errno, the position then is where it failed. */
+STORE_NODISCARD int store_scrub(struct store_session *session, struct store_scrub *scrub);
 
 /* ---- snapshots -------------------------------------------------------------------------------- */
 

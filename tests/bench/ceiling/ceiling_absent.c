@@ -58,3 +58,10 @@ void fs_accessed(struct fs_session *s, uint64_t ino)
 {
     (void)s, (void)ino;
 }
+
+int fs_scrub(struct fs_session *s, struct fs_scrub *scrub)
+{
+    (void)s;
+    (void)scrub;
+    return -EOPNOTSUPP;
+}

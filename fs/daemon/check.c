@@ -1,0 +1,199 @@
+// SPDX-License-Identifier: MIT
+/* fasterfs check: fs_check() of a store that is not mounted. */
+#include "cli.h"
+
+#include <errno.h>
+#include <fs/fs.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+struct checking {
+    const char *store;
+    bool json;
+    unsigned listed;
+    struct progress progress;
+};
+
+/* ---- faults ------------------------------------------------------------------------------------------ */
+
+/* Bytes that would be taken for the end of a line, or for a terminal's commands, are shown as a question mark. */
+static void print_path(const char *path)
+{
+    for (const unsigned char *c = (const unsigned char *)path; *c; c++)
+        putchar(*c < 0x20 || *c == 0x7f ? '?' : *c);
+}
+
+void fault_print(const char *path, const char *snapshot, const char *what, uint64_t ino, uint64_t offset, uint64_t len)
+{
+    print_path(path ? path : ino ? "a file without a name" : "the store");
+    if (snapshot) {
+        fputs(" (snapshot ", stdout);
+        print_path(snapshot);
+        putchar(')');
+    }
+    printf(": %s", what);
+    if (len)
+        printf(ino ? ", %llu bytes at %llu" : ", %llu bytes of the log at %llu", (unsigned long long)len,
+               (unsigned long long)offset);
+}
+
+static void print_json_or_null(const char *s)
+{
+    if (s)
+        print_json_string(s);
+    else
+        fputs("null", stdout);
+}
+
+static void take_fault(void *ctx, const struct fs_fault *fault)
+{
+    struct checking *checking = ctx;
+    progress_end(&checking->progress);
+    if (!checking->json) {
+        fault_print(fault->path, fault->snapshot, fault->what, fault->ino, fault->offset, fault->len);
+        puts(fault->mended ? "; mended" : "");
+        return;
+    }
+    printf("%s\n    {\"path\": ", checking->listed++ ? "," : "");
+    print_json_or_null(fault->path);
+    fputs(", \"snapshot\": ", stdout);
+    print_json_or_null(fault->snapshot);
+    fputs(", \"what\": ", stdout);
+    print_json_string(fault->what);
+    printf(", \"ino\": %llu, \"offset\": %llu, \"len\": %llu, \"mended\": %s}", (unsigned long long)fault->ino,
+           (unsigned long long)fault->offset, (unsigned long long)fault->len, fault->mended ? "true" : "false");
+}
+
+static void take_progress(void *ctx, const char *phase, uint64_t done_bytes, uint64_t total_bytes)
+{
+    struct checking *checking = ctx;
+    progress_tell(&checking->progress, checking->store, phase, done_bytes, total_bytes);
+}
+
+/* ---- the result ------------------------------------------------------------------------------------------ */
+
+static int status_of(int rc, const struct fs_checked *checked)
+{
+    if (rc < 0)
+        return rc == -EUCLEAN ? CHECK_LEFT : CHECK_FAILED;
+    if (checked->left > 0)
+        return CHECK_LEFT;
+    return checked->mended > 0 ? CHECK_MENDED : CHECK_CLEAN;
+}
+
+static const char *result_of(int status)
+{
+    switch (status) {
+    case CHECK_CLEAN:
+        return "clean";
+    case CHECK_MENDED:
+        return "mended";
+    case CHECK_LEFT:
+        return "damaged";
+    default:
+        return "failed";
+    }
+}
+
+static void print_json_result(const struct checking *checking, int status, const struct fs_checked *checked)
+{
+    printf("%s],\n  \"store\": ", checking->listed ? "\n  " : "");
+    print_json_string(checking->store);
+    printf(",\n  \"result\": \"%s\", \"status\": %d,\n", result_of(status), status);
+    printf("  \"inodes\": %llu, \"log_bytes\": %llu, \"faults\": %llu, \"mended\": %llu, \"left\": %llu,\n",
+           (unsigned long long)checked->inodes, (unsigned long long)checked->log_bytes,
+           (unsigned long long)checked->faults, (unsigned long long)checked->mended, (unsigned long long)checked->left);
+    fputs("  \"message\": ", stdout);
+    print_json_string(checked->message);
+    puts("\n}");
+}
+
+static void print_result(const struct checking *checking, int status, const struct fs_checked *checked, bool repair)
+{
+    const char *store = checking->store;
+    if (checked->message[0])
+        complain(store, "%s", checked->message);
+    if (status == CHECK_CLEAN)
+        printf("%s: clean: %llu files, %llu bytes of log\n", store, (unsigned long long)checked->inodes,
+               (unsigned long long)checked->log_bytes);
+    else if (status == CHECK_MENDED)
+        printf("%s: mended: all %llu faults\n", store, (unsigned long long)checked->mended);
+    else if (status == CHECK_LEFT && repair)
+        printf("%s: damaged: %llu faults found, %llu are left; restore what matters from a backup\n", store,
+               (unsigned long long)checked->faults, (unsigned long long)checked->left);
+    else if (status == CHECK_LEFT)
+        printf("%s: damaged: %llu faults; nothing was changed; `fasterfs check --repair` mends what can be mended\n",
+               store, (unsigned long long)checked->faults);
+    else
+        printf("%s: it could not be checked\n", store);
+}
+
+static int check(struct checking *checking, bool repair)
+{
+    struct fs_check_options options = {
+        .repair = repair, .fault = take_fault, .progress = take_progress, .ctx = checking};
+    struct device_options device_options = {.read_only = !repair};
+    struct fs_checked checked;
+    struct device *device;
+    struct stat st;
+    char *resolved = path_resolve(checking->store);
+    bool mounted = resolved && mounted_source(resolved);
+    free(resolved);
+    if (mounted) {
+        complain(checking->store, "mounted; unmount it, or use `fasterfs scrub` on the mount point");
+        return CHECK_FAILED;
+    }
+    if (stat(checking->store, &st) < 0) {
+        complain(checking->store, "%s; name the directory of a store", strerror(errno));
+        return CHECK_FAILED;
+    }
+    int rc = device_open(checking->store, &device_options, &device);
+    if (rc < 0) {
+        complain_device(checking->store, rc);
+        return CHECK_FAILED;
+    }
+    if (checking->json)
+        fputs("{\n  \"list\": [", stdout);
+    rc = fs_check(device, &options, &checked);
+    device_close(device);
+    progress_end(&checking->progress);
+    int status = status_of(rc, &checked);
+    if (checking->json)
+        print_json_result(checking, status, &checked);
+    else
+        print_result(checking, status, &checked, repair);
+    if (fflush(stdout) != 0) {
+        complain("stdout", "%s", strerror(errno));
+        return CHECK_FAILED;
+    }
+    return status;
+}
+
+static int usage(const char *format, const char *arg)
+{
+    complain_usage("check", format, arg);
+    return CHECK_USAGE;
+}
+
+int command_check(int argc, char **argv)
+{
+    struct checking checking = {0};
+    bool repair = false;
+    for (int i = 1; i < argc; i++) {
+        if (strcmp(argv[i], "--json") == 0)
+            checking.json = true;
+        else if (strcmp(argv[i], "--repair") == 0)
+            repair = true;
+        else if (argv[i][0] == '-')
+            return usage("unknown option `%s`", argv[i]);
+        else if (checking.store)
+            return usage("`%s` is one argument too many", argv[i]);
+        else
+            checking.store = argv[i];
+    }
+    if (!checking.store)
+        return usage("check what? %s is missing", "STORE");
+    return check(&checking, repair);
+}

@@ -1,0 +1,1025 @@
+// SPDX-License-Identifier: MIT
+/*
+ * A tree is made, one thing in its store is damaged, and the check has to find it, name the file, and mend it; a second
+ * check then finds nothing, and every file that was not hit is what it was.
+ *
+ * Damage comes in two kinds: records that do not belong together (written through the store), and bits flipped in the
+ * log, in index images and superblocks.
+ */
+#include "fixture.h"
+#include "schema.h"
+
+#include <device/memory.h>
+#include <sys/xattr.h>
+
+/* ---- the tree ------------------------------------------------------------------------------------------- */
+
+#define NAMES 60
+
+static struct {
+    uint64_t dir, below, file, linked, sparse, link, attributes, patched, many, small[NAMES];
+} tree;
+
+static uint8_t pattern(uint64_t ino, uint64_t at)
+{
+    return (uint8_t)((ino * 131 + at * 7 + at / 4096) % 251 + 1);
+}
+
+static void fill(uint64_t ino, uint64_t from, uint64_t len)
+{
+    static uint8_t buf[FS_CHUNK_BYTES];
+
+    for (uint64_t done = 0; done < len;) {
+        size_t part = len - done < sizeof buf ? len - done : sizeof buf;
+        for (size_t i = 0; i < part; i++)
+            buf[i] = pattern(ino, from + done + i);
+        ck_assert_int_eq(fs_write(s, ino, buf, part, from + done, 0), (ssize_t)part);
+        done += part;
+    }
+}
+
+/* Pages of `patched` that are written once its chunks are on the disk only. */
+#define PATCHED_BYTES (3 * FS_CHUNK_BYTES + 10000u)
+static const struct {
+    unsigned chunk, page;
+} PATCHES[] = {{0, 1}, {1, 3}, {1, 4}, {3, 2}};
+#define PATCH_COUNT (sizeof PATCHES / sizeof PATCHES[0])
+
+static uint64_t patch_at(unsigned i)
+{
+    return PATCHES[i].chunk * FS_CHUNK_BYTES + PATCHES[i].page * FS_PAGE_BYTES;
+}
+
+static uint64_t page_end(uint64_t at)
+{
+    return at + FS_PAGE_BYTES < PATCHED_BYTES ? at + FS_PAGE_BYTES : PATCHED_BYTES;
+}
+
+static void write_patches(void)
+{
+    uint8_t page[FS_PAGE_BYTES];
+
+    for (unsigned i = 0; i < PATCH_COUNT; i++) {
+        uint64_t at = patch_at(i), len = page_end(at) - at;
+        for (uint64_t j = 0; j < len; j++)
+            page[j] = (uint8_t)~pattern(tree.patched, at + j);
+        ck_assert_int_eq(fs_write(s, tree.patched, page, len, at, 0), (ssize_t)len);
+    }
+}
+
+/* What it was; the pages of `zeros`, a bit for each patch, are zeros, those of `old` what they were before. */
+static void check_patched(unsigned zeros, unsigned old)
+{
+    static uint8_t buf[PATCHED_BYTES];
+    uint8_t mask[PATCHED_BYTES / FS_PAGE_BYTES + 1], zero[PATCHED_BYTES / FS_PAGE_BYTES + 1] = {0};
+
+    memset(mask, 0, sizeof mask);
+    for (unsigned i = 0; i < PATCH_COUNT; i++) {
+        mask[patch_at(i) / FS_PAGE_BYTES] = old & 1u << i ? 0 : 0xff;
+        zero[patch_at(i) / FS_PAGE_BYTES] = (zeros >> i) & 1;
+    }
+    ck_assert_int_eq(fs_read(s, tree.patched, buf, sizeof buf, 0), (ssize_t)sizeof buf);
+    for (uint64_t at = 0; at < sizeof buf; at++) {
+        uint64_t page = at / FS_PAGE_BYTES;
+        uint8_t should = zero[page] ? 0 : pattern(tree.patched, at) ^ mask[page];
+        ck_assert_msg(buf[at] == should, "byte %llu of `patched` is not what it was", (unsigned long long)at);
+    }
+}
+
+/* A directory of five blocks, of which the second and the third are a gap, and one with names that are gone. */
+#define MANY (4 * FS_BLOCK_NAMES + 5)
+
+static void make_many(void)
+{
+    struct fs_attr attr;
+    char name[32];
+
+    tree.many = make_dir(tree.dir, "many");
+    uint64_t file = make_file(tree.many, "0");
+    for (unsigned i = 1; i < MANY; i++) {
+        snprintf(name, sizeof name, "%u", i);
+        ck_assert_int_eq(fs_link(s, file, tree.many, name, &attr), 0);
+        fs_forget(s, file, 1);
+    }
+    for (unsigned i = FS_BLOCK_NAMES; i < 3 * FS_BLOCK_NAMES + 3; i++) {
+        snprintf(name, sizeof name, "%u", i);
+        ck_assert_int_eq(fs_unlink(s, tree.many, name), 0);
+    }
+}
+
+static void make_tree(void)
+{
+    struct fs_attr attr;
+    char name[32];
+
+    tree.dir = make_dir(FS_INO_ROOT, "dir");
+    tree.below = make_dir(tree.dir, "below");
+    tree.file = make_file(tree.below, "file");
+    fill(tree.file, 0, 200000);
+    tree.linked = make_file(tree.dir, "linked");
+    fill(tree.linked, 0, 1000);
+    ck_assert_int_eq(fs_link(s, tree.linked, tree.below, "again", &attr), 0);
+    fs_forget(s, tree.linked, 1);
+    tree.sparse = make_file(tree.dir, "sparse");
+    fill(tree.sparse, 10 * FS_CHUNK_BYTES + 5, 70000);
+    ck_assert_int_eq(fs_symlink(s, &cred, tree.dir, "symlink", "below/file", &attr), 0);
+    tree.link = attr.ino;
+    fs_forget(s, tree.link, 1);
+    tree.attributes = make_file(tree.dir, "attributes");
+    ck_assert_int_eq(fs_setxattr(s, tree.attributes, "user.short", "value", 5, 0, 0), 0);
+    static uint8_t value[2000];
+    memset(value, 'x', sizeof value);
+    ck_assert_int_eq(fs_setxattr(s, tree.attributes, "user.long", value, sizeof value, 0, 0), 0);
+    for (unsigned i = 0; i < NAMES; i++) {
+        snprintf(name, sizeof name, "small%u", i);
+        tree.small[i] = make_file(tree.dir, name);
+        fill(tree.small[i], 0, 100 + i);
+    }
+    tree.patched = make_file(tree.dir, "patched");
+    fill(tree.patched, 0, PATCHED_BYTES);
+    make_many();
+    for (unsigned i = 16; i < 40; i++) { /* leaves bits of a block */
+        snprintf(name, sizeof name, "small%u", i);
+        ck_assert_int_eq(fs_unlink(s, tree.dir, name), 0);
+        tree.small[i] = 0;
+    }
+}
+
+/* Is the file what it was? */
+static bool is_whole(uint64_t ino, uint64_t from, uint64_t len)
+{
+    static uint8_t buf[1 << 20];
+
+    if (fs_read(s, ino, buf, len, from) != (ssize_t)len)
+        return false;
+    for (uint64_t i = 0; i < len; i++)
+        if (buf[i] != pattern(ino, from + i))
+            return false;
+    return true;
+}
+
+static int count_name(void *ctx, const struct fs_dirent *entry)
+{
+    (void)entry;
+    ++*(unsigned *)ctx;
+    return 0;
+}
+
+/* All but what `hit` says was damaged. */
+static void check_others(uint64_t hit)
+{
+    char name[32];
+    unsigned listed = 0;
+
+    for (unsigned i = 0; i < NAMES; i++) {
+        if (tree.small[i] == 0 || tree.small[i] == hit)
+            continue;
+        snprintf(name, sizeof name, "small%u", i);
+        ck_assert_msg(is_whole(tree.small[i], 0, 100 + i), "small%u is not what it was", i);
+        if (hit != tree.dir)
+            ck_assert_int_eq(look(tree.dir, name), (int64_t)tree.small[i]);
+    }
+    if (hit != tree.file)
+        ck_assert(is_whole(tree.file, 0, 200000));
+    if (hit != tree.linked)
+        ck_assert(is_whole(tree.linked, 0, 1000));
+    if (hit != tree.sparse)
+        ck_assert(is_whole(tree.sparse, 10 * FS_CHUNK_BYTES + 5, 70000));
+    if (hit != tree.patched)
+        check_patched(0, 0);
+    ck_assert_int_eq(fs_readdir(s, tree.dir, 0, false, count_name, &listed), 0);
+    ck_assert_uint_ge(listed, 2 + NAMES - 24);
+    listed = 0;
+    ck_assert_int_eq(fs_readdir(s, tree.many, 0, false, count_name, &listed), 0);
+    ck_assert_uint_eq(listed, 2 + MANY - 2 * FS_BLOCK_NAMES - 3);
+    /* And it goes on. */
+    uint64_t more = make_file(FS_INO_ROOT, "more");
+    fill(more, 0, 5000);
+    ck_assert(is_whole(more, 0, 5000));
+}
+
+/* ---- the check ------------------------------------------------------------------------------------------- */
+
+static struct {
+    unsigned count, named;
+    const char *wanted; /* in a path */
+    char all[4000];
+} told;
+
+static void take_fault(void *ctx, const struct fs_fault *fault)
+{
+    size_t used = strlen(told.all);
+
+    (void)ctx;
+    told.count++;
+    told.named += told.wanted && fault->path && strstr(fault->path, told.wanted);
+    snprintf(told.all + used, sizeof told.all - used, "%s: %s\n", fault->path ? fault->path : "-", fault->what);
+}
+
+static struct fs_checked check(bool repair, const char *wanted)
+{
+    struct fs_check_options options = {.memory_bytes = 4 << 20, .repair = repair, .fault = take_fault};
+    struct fs_checked checked;
+
+    memset(&told, 0, sizeof told);
+    told.wanted = wanted;
+    int rc = fs_check(device, &options, &checked);
+    ck_assert_msg(rc == 0, "fs_check: %s %s", strerror(-rc), checked.message);
+    ck_assert_uint_eq(told.count, checked.faults);
+    return checked;
+}
+
+static void expect_clean(void)
+{
+    struct fs_checked checked = check(false, NULL);
+
+    ck_assert_msg(checked.faults == 0, "%s", told.all);
+}
+
+/* Finds, mends, finds nothing more; then all but `hit` is whole. */
+static void find_and_mend(const char *path, uint64_t hit)
+{
+    struct fs_checked checked = check(false, path);
+
+    ck_assert_uint_gt(checked.faults, 0);
+    ck_assert_msg(!path || told.named > 0, "%s is not named:\n%s", path, told.all);
+    checked = check(true, path);
+    ck_assert_msg(checked.left == 0 && checked.mended == checked.faults, "left:\n%s", told.all);
+    expect_clean();
+    fixture_open();
+    check_others(hit);
+    fixture_close();
+    expect_clean();
+}
+
+static void setup(void)
+{
+    ck_assert_int_eq(device_memory_open(&device), 0);
+    fixture_open();
+    make_tree();
+    fixture_close();
+    fixture_open();
+    write_patches();
+    fixture_close();
+}
+
+static void teardown(void)
+{
+    device_close(device);
+}
+
+/* ---- records that do not belong together ------------------------------------------------------------------ */
+
+static struct store *store;
+static struct store_session *session;
+
+static void open_raw(void)
+{
+    struct store_options options = {
+        .memory_bytes = log_bytes * 4, .log_bytes = log_bytes, .segment_bytes = segment_bytes, .no_background = true};
+    struct store_opened opened;
+
+    ck_assert_int_eq(store_open(device, &options, &store, &opened), 0);
+    ck_assert_int_eq(store_session_open(store, &session), 0);
+}
+
+static void close_raw(void)
+{
+    store_session_close(session);
+    ck_assert_int_eq(store_close(store), 0);
+}
+
+static void drop(struct fs_key key)
+{
+    open_raw();
+    ck_assert_int_eq(store_delete(session, key.bytes, key.len), 0);
+    close_raw();
+}
+
+static void put(struct fs_key key, const void *value, uint32_t len)
+{
+    open_raw();
+    ck_assert_int_eq(store_upsert(session, key.bytes, key.len, value, len), 0);
+    close_raw();
+}
+
+static struct inode inode_of(uint64_t ino)
+{
+    struct fs_key key = key_inode(ino);
+    uint8_t bytes[INODE_BYTES];
+    struct inode inode;
+    uint32_t len;
+
+    open_raw();
+    ck_assert_int_eq(store_get(session, key.bytes, key.len, bytes, sizeof bytes, &len), 0);
+    close_raw();
+    ck_assert_int_eq(inode_decode(bytes, len, ino, &inode), 0);
+    return inode;
+}
+
+static void put_inode(const struct inode *inode)
+{
+    uint8_t bytes[INODE_BYTES];
+
+    inode_encode(inode, bytes);
+    put(key_inode(inode->ino), bytes, sizeof bytes);
+}
+
+static void put_entry(uint64_t parent, const char *name, struct entry entry)
+{
+    uint8_t bytes[ENTRY_BYTES];
+
+    entry_encode(&entry, bytes);
+    put(key_entry(parent, name, strlen(name)), bytes, sizeof bytes);
+}
+
+START_TEST(a_sound_store_has_no_faults)
+{
+    struct fs_checked checked = check(true, NULL);
+
+    ck_assert_msg(checked.faults == 0, "%s", told.all);
+    ck_assert_uint_eq(checked.inodes, 12 + NAMES - 24 - 1);
+    fixture_open();
+    check_others(0);
+    fixture_close();
+}
+END_TEST
+
+START_TEST(an_entry_without_its_inode_is_dropped)
+{
+    drop(key_inode(tree.small[3]));
+    find_and_mend("/dir/small3", tree.small[3]);
+    fixture_open();
+    ck_assert_int_eq(look(tree.dir, "small3"), -ENOENT);
+    fixture_close();
+}
+END_TEST
+
+START_TEST(a_directory_without_its_inode_keeps_its_name_and_what_is_in_it)
+{
+    drop(key_inode(tree.below));
+    find_and_mend("/dir/below", 0);
+    fixture_open();
+    ck_assert_int_eq(look(tree.dir, "below"), (int64_t)tree.below);
+    ck_assert_int_eq(look(tree.below, "file"), (int64_t)tree.file);
+    fixture_close();
+}
+END_TEST
+
+START_TEST(an_inode_without_a_name_goes_to_lost_and_found)
+{
+    drop(key_entry(tree.below, "file", 4));
+    struct fs_checked checked = check(true, NULL);
+    ck_assert_uint_eq(checked.left, 0);
+    expect_clean();
+    fixture_open();
+    int64_t lost = look(FS_INO_ROOT, "lost+found");
+    char name[32];
+    snprintf(name, sizeof name, "#%llu", (unsigned long long)tree.file);
+    ck_assert_int_gt(lost, 0);
+    ck_assert_int_eq(look((uint64_t)lost, name), (int64_t)tree.file);
+    check_others(0);
+    fixture_close();
+}
+END_TEST
+
+START_TEST(a_directory_without_a_name_goes_to_lost_and_found_with_all_in_it)
+{
+    drop(key_entry(FS_INO_ROOT, "dir", 3));
+    ck_assert_uint_eq(check(true, NULL).left, 0);
+    expect_clean();
+    fixture_open();
+    char name[32];
+    snprintf(name, sizeof name, "#%llu", (unsigned long long)tree.dir);
+    ck_assert_int_eq(look((uint64_t)look(FS_INO_ROOT, "lost+found"), name), (int64_t)tree.dir);
+    check_others(0);
+    fixture_close();
+}
+END_TEST
+
+START_TEST(names_of_a_directory_that_nobody_knows_are_kept)
+{
+    open_raw();
+    struct fs_key keys[] = {key_inode(tree.dir), key_entry(FS_INO_ROOT, "dir", 3)};
+    for (unsigned i = 0; i < 2; i++)
+        ck_assert_int_eq(store_delete(session, keys[i].bytes, keys[i].len), 0);
+    close_raw();
+    ck_assert_uint_eq(check(true, NULL).left, 0);
+    expect_clean();
+    fixture_open();
+    ck_assert_int_eq(look(tree.dir, "below"), (int64_t)tree.below);
+    check_others(0);
+    fixture_close();
+}
+END_TEST
+
+/* What it has now; *ret_len is its length. */
+static void get(struct fs_key key, void *buf, uint32_t room, uint32_t *ret_len)
+{
+    open_raw();
+    ck_assert_int_eq(store_get(session, key.bytes, key.len, buf, room, ret_len), 0);
+    close_raw();
+    ck_assert_uint_le(*ret_len, room);
+}
+
+static void put_word(struct fs_key key, uint64_t word)
+{
+    uint8_t bytes[WORD_BYTES];
+
+    word_encode(word, bytes);
+    put(key, bytes, sizeof bytes);
+}
+
+static uint64_t word_of(struct fs_key key)
+{
+    uint8_t bytes[WORD_BYTES];
+    uint32_t len;
+
+    get(key, bytes, sizeof bytes, &len);
+    ck_assert_uint_eq(len, sizeof bytes);
+    return word_decode(bytes);
+}
+
+START_TEST(a_listing_that_is_not_there_is_made_anew)
+{
+    uint8_t bytes[BLOCK_BYTES_MAX];
+    uint32_t len;
+    struct fs_key key = _i == 0 ? key_block(tree.dir, 0) : _i == 1 ? key_listing(tree.dir, 8) : key_block(tree.many, 3);
+
+    get(key, bytes, sizeof bytes, &len);
+    drop(key);
+    find_and_mend(_i == 2 ? "/dir/many" : "/dir", 0);
+}
+END_TEST
+
+START_TEST(a_gap_that_hides_names_or_has_one_end_is_found)
+{
+    ck_assert_uint_eq(word_of(key_gap(tree.many, 1)), 3);
+    if (_i == 0) {
+        put_word(key_gap(tree.many, 3), 4);
+        put_word(key_gap_end(tree.many, 4), 3);
+    } else {
+        drop(_i == 1 ? key_gap(tree.many, 1) : key_gap_end(tree.many, 3));
+    }
+    find_and_mend("/dir/many", 0);
+}
+END_TEST
+
+/* Bits of a block, which are against the names, against the block, or senseless; listings where none should be. */
+START_TEST(bits_and_listings_agree_with_names_again)
+{
+    struct fs_key bits = key_live(tree.dir, 0);
+    uint64_t live = word_of(bits);
+    uint8_t bytes[BLOCK_BYTES_MAX];
+    uint32_t len;
+
+    ck_assert_uint_ne(~live, 0);
+    switch (_i) {
+    case 0:
+        drop(bits);
+        break;
+    case 1: /* a name comes back */
+        put_word(bits, live | (~live & -~live));
+        break;
+    case 2: /* one is not seen any more */
+        put_word(bits, live & (live - 1));
+        break;
+    case 3:
+        put(bits, "bits", 4);
+        break;
+    case 4: /* of no block */
+        put_word(key_live(tree.dir, 7), 1);
+        break;
+    case 5: /* a page where a block is */
+        get(key_block(tree.dir, 0), bytes, sizeof bytes, &len);
+        put(key_listing(tree.dir, 0), bytes, 50);
+        break;
+    case 6: /* a block where pages are */
+        get(key_listing(tree.dir, 8), bytes, sizeof bytes, &len);
+        put(key_block(tree.dir, 1), bytes, len);
+        break;
+    case 7: /* a block that is cut off */
+        get(key_block(tree.dir, 0), bytes, sizeof bytes, &len);
+        put(key_block(tree.dir, 0), bytes, len - 3);
+        break;
+    default: /* all names are gone, it says */
+        put_word(bits, 0);
+    }
+    find_and_mend("/dir", 0);
+}
+END_TEST
+
+/* ---- masks and patches ------------------------------------------------------------------------------------ */
+
+static void change_mask(unsigned chunk, uint16_t mask)
+{
+    struct fs_key key = key_masks(tree.patched, 0);
+    uint8_t bytes[MASKS_BYTES];
+    uint16_t masks[MASKS_CHUNKS];
+    uint32_t len;
+
+    get(key, bytes, sizeof bytes, &len);
+    ck_assert_int_eq(masks_decode(bytes, len, masks), 0);
+    masks[chunk] ^= mask;
+    masks_encode(masks, bytes);
+    put(key, bytes, sizeof bytes);
+}
+
+static void find_and_mend_patched(unsigned zeros, unsigned old)
+{
+    find_and_mend("/dir/patched", tree.patched);
+    fixture_open();
+    check_patched(zeros, old);
+    fixture_close();
+}
+
+START_TEST(a_patch_that_is_missing_or_too_short_is_zeros_then)
+{
+    if (_i < 2)
+        drop(key_patch(tree.patched, PATCHES[_i].chunk, PATCHES[_i].page));
+    else
+        put(key_patch(tree.patched, PATCHES[_i].chunk, PATCHES[_i].page), "short", 5);
+    find_and_mend_patched(1u << _i, 0);
+}
+END_TEST
+
+START_TEST(masks_that_are_missing_or_senseless_are_made_anew_from_the_patches)
+{
+    if (_i == 0)
+        drop(key_masks(tree.patched, 0));
+    else
+        put(key_masks(tree.patched, 0), "masks", 5);
+    find_and_mend_patched(0, 0);
+}
+END_TEST
+
+START_TEST(a_patch_that_the_masks_do_not_know_goes)
+{
+    change_mask(PATCHES[1].chunk, (uint16_t)(1u << PATCHES[1].page));
+    find_and_mend_patched(0, 1u << 1);
+}
+END_TEST
+
+START_TEST(patches_and_masks_of_nothing_and_beyond_the_end_are_dropped)
+{
+    uint8_t page[FS_PAGE_BYTES], masks[MASKS_BYTES] = {0};
+
+    memset(page, 'x', sizeof page);
+    put(key_patch(tree.patched, 3, 9), page, sizeof page);
+    put(key_patch(tree.patched, 70, 0), page, sizeof page);
+    put(key_patch(tree.file, 0, 0), page, sizeof page);
+    put(key_patch(999, 0, 0), page, sizeof page);
+    put(key_masks(tree.file, 0), masks, sizeof masks);
+    put(key_masks(tree.dir, 0), masks, sizeof masks);
+    put(key_masks(tree.patched, 5), masks, sizeof masks);
+    change_mask(3, 1u << 11);
+    put(key_patch(tree.patched, 3, 11), page, sizeof page);
+    find_and_mend_patched(0, 0);
+}
+END_TEST
+
+START_TEST(a_patch_is_zeros_beyond_the_end_again)
+{
+    struct fs_key key = key_patch(tree.patched, PATCHES[3].chunk, PATCHES[3].page);
+    uint8_t page[FS_PAGE_BYTES];
+    uint32_t len;
+
+    get(key, page, sizeof page, &len);
+    page[FS_PAGE_BYTES - 1] = 1;
+    put(key, page, sizeof page);
+    find_and_mend_patched(0, 0);
+    get(key, page, sizeof page, &len);
+    ck_assert_uint_eq(page[FS_PAGE_BYTES - 1], 0);
+}
+END_TEST
+
+/* ---- the rest --------------------------------------------------------------------------------------------- */
+
+START_TEST(counts_are_set_right)
+{
+    struct inode inode = inode_of(tree.dir);
+
+    inode.entries += 3;
+    inode.nlink = 7;
+    put_inode(&inode);
+    inode = inode_of(tree.linked);
+    inode.nlink = 9;
+    put_inode(&inode);
+    uint8_t bytes[COUNTER_BYTES];
+    counter_encode(1234, bytes);
+    put(key_counter(3), bytes, sizeof bytes);
+    find_and_mend("/dir/linked", 0);
+    fixture_open();
+    ck_assert_uint_eq(attr_of(tree.linked).nlink, 2);
+    ck_assert_uint_eq(attr_of(tree.dir).nlink, 4);
+    ck_assert_uint_eq(files_in_use(), 11 + NAMES - 24 + 1); /* and `more` */
+    fixture_close();
+}
+END_TEST
+
+START_TEST(a_directory_inside_itself_comes_out)
+{
+    struct inode inode = inode_of(tree.dir);
+
+    inode.parent = tree.below;
+    put_inode(&inode);
+    drop(key_entry(FS_INO_ROOT, "dir", 3));
+    put_entry(tree.below, "loop", (struct entry){tree.dir, inode_of(tree.below).next_seq - 1, S_IFDIR});
+    ck_assert_uint_gt(check(false, NULL).faults, 0);
+    ck_assert_msg(strstr(told.all, "cannot be reached from the root"), "%s", told.all);
+    ck_assert_uint_eq(check(true, NULL).left, 0);
+    expect_clean();
+    fixture_open();
+    check_others(0);
+    fixture_close();
+}
+END_TEST
+
+START_TEST(a_second_name_of_a_directory_is_dropped)
+{
+    put_entry(FS_INO_ROOT, "twice", (struct entry){tree.below, 1000, S_IFDIR});
+    find_and_mend("/twice", 0);
+    fixture_open();
+    ck_assert_int_eq(look(FS_INO_ROOT, "twice"), -ENOENT);
+    ck_assert_int_eq(look(tree.dir, "below"), (int64_t)tree.below);
+    fixture_close();
+}
+END_TEST
+
+START_TEST(the_way_up_is_set_right)
+{
+    struct inode inode = inode_of(tree.below);
+
+    inode.parent = FS_INO_ROOT;
+    put_inode(&inode);
+    find_and_mend("/dir/below", 0);
+}
+END_TEST
+
+START_TEST(a_chunk_that_is_missing_is_told_with_the_file)
+{
+    drop(key_chunk(tree.file, 1));
+    find_and_mend("/dir/below/file", tree.file);
+    fixture_open();
+    ck_assert_uint_eq(attr_of(tree.file).size, 200000);
+    ck_assert(is_whole(tree.file, 0, FS_CHUNK_BYTES));
+    ck_assert(is_whole(tree.file, 2 * FS_CHUNK_BYTES, 200000 - 2 * FS_CHUNK_BYTES));
+    fixture_close();
+}
+END_TEST
+
+START_TEST(chunks_of_nothing_and_beyond_the_end_are_dropped)
+{
+    put(key_chunk(999, 0), "nobody", 6);
+    put(key_chunk(tree.file, 77), "beyond", 6);
+    find_and_mend("/dir/below/file", 0);
+}
+END_TEST
+
+START_TEST(a_chunk_that_is_too_long_is_cut)
+{
+    static uint8_t bytes[5000];
+
+    for (unsigned i = 0; i < sizeof bytes; i++)
+        bytes[i] = pattern(tree.file, 3 * FS_CHUNK_BYTES + i);
+    put(key_chunk(tree.file, 3), bytes, sizeof bytes);
+    find_and_mend("/dir/below/file", 0);
+}
+END_TEST
+
+START_TEST(a_chunk_of_a_file_that_stands_in_its_inode_is_dropped)
+{
+    put(key_chunk(tree.small[5], 0), "a chunk", 7);
+    find_and_mend("/dir/small5", 0);
+}
+END_TEST
+
+/* Contents in the inode go nowhere when something else of it is set right. */
+START_TEST(links_of_a_file_that_stands_in_its_inode_are_set_right)
+{
+    struct fs_key key = key_inode(tree.small[5]);
+    uint8_t bytes[INODE_BYTES + FS_INLINE_MAX];
+    uint32_t len;
+
+    get(key, bytes, sizeof bytes, &len);
+    ck_assert_uint_eq(len, INODE_BYTES + 105);
+    bytes[4] = 9; /* nlink */
+    put(key, bytes, len);
+    find_and_mend("/dir/small5", 0);
+}
+END_TEST
+
+START_TEST(an_inode_without_its_contents_is_dropped)
+{
+    struct fs_key key = key_inode(tree.small[5]);
+    uint8_t bytes[INODE_BYTES + FS_INLINE_MAX];
+    uint32_t len;
+
+    get(key, bytes, sizeof bytes, &len);
+    put(key, bytes, len - 1);
+    find_and_mend("/dir/small5", tree.small[5]);
+}
+END_TEST
+
+START_TEST(attributes_apart_and_their_table_agree_again)
+{
+    drop(key_xattr(tree.attributes, "user.long", 9));
+    put(key_xattr(tree.attributes, "user.stray", 10), "?", 1);
+    put(key_xattrs(999), "", 0);
+    find_and_mend("/dir/attributes", 0);
+    fixture_open();
+    char value[8];
+    ck_assert_int_eq(fs_getxattr(s, tree.attributes, "user.short", value, sizeof value), 5);
+    ck_assert_int_eq(fs_getxattr(s, tree.attributes, "user.long", NULL, 0), -ENODATA);
+    fixture_close();
+}
+END_TEST
+
+START_TEST(a_table_that_is_missing_or_senseless_is_dropped)
+{
+    if (_i == 0)
+        drop(key_xattrs(tree.attributes));
+    else
+        put(key_xattrs(tree.attributes), "\377senseless", 10);
+    find_and_mend("/dir/attributes", 0);
+}
+END_TEST
+
+START_TEST(orphans_that_are_none_and_deleted_files_that_are_forgotten)
+{
+    uint8_t bytes[ORPHAN_BYTES];
+    struct inode inode = inode_of(tree.linked);
+
+    orphan_encode(tree.file, bytes);
+    put(key_orphan(900), bytes, sizeof bytes);
+    inode.ino = 990;
+    inode.nlink = 0;
+    put_inode(&inode);
+    struct fs_checked checked = check(true, NULL);
+    ck_assert_uint_gt(checked.faults, 2); /* and the counter */
+    ck_assert_uint_eq(checked.left, 0);
+    fixture_open();
+    check_others(0);
+    fixture_close();
+    expect_clean();
+}
+END_TEST
+
+START_TEST(without_its_super_record_or_root_a_filesystem_is_still_found)
+{
+    drop(_i == 0 ? key_super() : key_inode(FS_INO_ROOT));
+    ck_assert_uint_eq(check(true, NULL).left, 0);
+    expect_clean();
+    fixture_open();
+    ck_assert_int_eq(look(FS_INO_ROOT, "dir"), (int64_t)tree.dir);
+    check_others(0);
+    fixture_close();
+}
+END_TEST
+
+START_TEST(values_and_keys_of_no_kind_are_dropped)
+{
+    put(key_inode(tree.small[2]), "no inode", 8);
+    put((struct fs_key){.bytes = "?what", .len = 5}, "no kind", 7);
+    put(key_entry(tree.dir, "senseless", 9), "no entry", 8);
+    find_and_mend("/dir/small2", tree.small[2]);
+}
+END_TEST
+
+/* ---- bits in the log ------------------------------------------------------------------------------------------ */
+
+struct where {
+    struct fs_key key;
+    uint64_t address;
+};
+
+static int find_record(void *ctx, const struct store_item *item)
+{
+    struct where *where = ctx;
+
+    if (item->key_len == where->key.len && memcmp(item->key, where->key.bytes, item->key_len) == 0)
+        where->address = item->address;
+    return 0;
+}
+
+static void flip_at(uint64_t address, unsigned bit)
+{
+    char name[64];
+
+    snprintf(name, sizeof name, "log.%016llx", (unsigned long long)(address / segment_bytes));
+    ck_assert_int_eq(device_memory_flip(device, name, address % segment_bytes, bit), 0);
+}
+
+/* Damages the newest record of the key: a bit at `offset` in it. */
+static void flip_record(struct fs_key key, unsigned offset)
+{
+    struct where where = {.key = key};
+
+    open_raw();
+    ck_assert_int_eq(store_scan_log(session, find_record, &where), 0);
+    close_raw();
+    ck_assert_uint_gt(where.address, 0);
+    flip_at(where.address + offset, 2);
+}
+
+/* In the header, the key, the value. */
+static const unsigned places[] = {0, 4, 12, 17, 21, 25, 33, 42, 56, 60};
+#define PLACES ((int)(sizeof places / sizeof places[0]))
+
+START_TEST(a_damaged_chunk_costs_that_chunk_only)
+{
+    flip_record(key_chunk(tree.file, 1), _i < PLACES ? places[_i] : 40000);
+    find_and_mend("/dir/below/file", tree.file);
+    fixture_open();
+    ck_assert(is_whole(tree.file, 0, FS_CHUNK_BYTES));
+    ck_assert(is_whole(tree.file, 2 * FS_CHUNK_BYTES, 200000 - 2 * FS_CHUNK_BYTES));
+    fixture_close();
+}
+END_TEST
+
+START_TEST(a_damaged_inode_costs_that_file_only)
+{
+    flip_record(key_inode(tree.small[7]), places[_i]);
+    find_and_mend(NULL, tree.small[7]);
+}
+END_TEST
+
+START_TEST(a_damaged_name_costs_that_name_only)
+{
+    flip_record(key_entry(tree.dir, "small9", 6), places[_i]);
+    struct fs_checked checked = check(false, "/dir");
+    ck_assert_uint_gt(checked.faults, 0);
+    ck_assert_uint_gt(told.named, 0);
+    ck_assert_uint_eq(check(true, NULL).left, 0);
+    expect_clean();
+    fixture_open();
+    ck_assert(is_whole(tree.small[9], 0, 109));
+    tree.small[9] = 0; /* its name is in lost+found now */
+    make_file(tree.dir, "instead");
+    check_others(0);
+    fixture_close();
+}
+END_TEST
+
+START_TEST(a_damaged_patch_costs_that_page_only)
+{
+    flip_record(key_patch(tree.patched, PATCHES[2].chunk, PATCHES[2].page), places[_i]);
+    find_and_mend_patched(1u << 2, 0);
+}
+END_TEST
+
+START_TEST(damaged_masks_are_made_anew_from_the_patches)
+{
+    flip_record(key_masks(tree.patched, 0), 33 + 15 * (unsigned)_i);
+    find_and_mend_patched(0, 0);
+}
+END_TEST
+
+START_TEST(damaged_blocks_and_bits_cost_nothing)
+{
+    if (_i < PLACES)
+        flip_record(key_block(tree.dir, 0), places[_i]);
+    else
+        flip_record(key_live(tree.dir, 0), places[_i - PLACES]);
+    find_and_mend("/dir", 0);
+}
+END_TEST
+
+START_TEST(a_damaged_directory_keeps_what_is_in_it)
+{
+    flip_record(key_inode(tree.dir), places[_i]);
+    find_and_mend("/dir", 0);
+}
+END_TEST
+
+START_TEST(damage_is_passed_over_when_space_is_given_back_and_when_the_image_is_lost)
+{
+    flip_record(key_chunk(tree.file, 1), 100);
+    ck_assert_uint_eq(check(true, NULL).left, 0);
+    open_raw();
+    for (unsigned i = 0; i < 8; i++)
+        ck_assert_int_eq(store_compact(store, UINT64_MAX), 0);
+    close_raw();
+    expect_clean();
+    fixture_open();
+    check_others(tree.file);
+    fixture_close();
+}
+END_TEST
+
+static int flip_image(void *ctx, const char *name)
+{
+    (void)ctx;
+    return strncmp(name, "index.", 6) == 0 ? device_memory_flip(device, name, 5000, 1) : 0;
+}
+
+START_TEST(index_images_are_made_anew_from_the_log)
+{
+    struct fs_attr attr;
+
+    fixture_open();
+    ck_assert_int_eq(fs_mkdir(s, &cred, FS_INO_SNAPSHOTS, "kept", 0755, &attr), 0);
+    ck_assert_int_eq(fs_unlink(s, tree.dir, "small1"), 0);
+    tree.small[1] = 0;
+    fixture_close();
+    ck_assert_int_eq(device_list(device, flip_image, NULL), 0);
+    find_and_mend(NULL, 0);
+    fixture_open();
+    int64_t root = look(FS_INO_SNAPSHOTS, "kept");
+    int64_t dir = look((uint64_t)root, "dir");
+    ck_assert_int_gt(look((uint64_t)dir, "small1"), 0);
+    fixture_close();
+}
+END_TEST
+
+START_TEST(a_damaged_superblock_is_written_again)
+{
+    ck_assert_int_eq(device_memory_flip(device, _i == 0 ? "superblock.0" : "superblock.1", 40, 3), 0);
+    find_and_mend(NULL, 0);
+}
+END_TEST
+
+/* What was written after the last checkpoint, and damaged before the last commit: an ordinary open refuses. */
+START_TEST(a_log_that_is_damaged_in_the_middle_can_be_mounted_again)
+{
+    fixture_open();
+    uint64_t hit = make_file(FS_INO_ROOT, "hit"), later = 0;
+    fill(hit, 0, 3000);
+    ck_assert_int_eq(fs_sync(fs), 0);
+    for (unsigned i = 0; i < 5; i++) {
+        char name[16];
+        snprintf(name, sizeof name, "later%u", i);
+        later = make_file(FS_INO_ROOT, name);
+        fill(later, 0, 3000);
+        ck_assert_int_eq(fs_sync(fs), 0);
+    }
+    struct where where = {.key = key_chunk(hit, 0)};
+    struct store_session *raw;
+    ck_assert_int_eq(store_session_open(fs_store(fs), &raw), 0);
+    ck_assert_int_eq(store_scan_log(raw, find_record, &where), 0);
+    store_session_close(raw);
+    fs_session_close(s);
+    fs_abandon(fs);
+    flip_at(where.address + places[_i], 5);
+    struct fs_options options = {.store = {.no_background = true}};
+    struct store_opened opened;
+    ck_assert_int_eq(fs_open(device, &options, &fs, &opened), -EUCLEAN);
+    ck_assert_ptr_nonnull(strstr(opened.message, "check --repair"));
+    find_and_mend("/hit", hit);
+    fixture_open();
+    ck_assert(is_whole(later, 0, 3000));
+    ck_assert_int_eq(look(FS_INO_ROOT, "later4"), (int64_t)later);
+    fixture_close();
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("check");
+    TCase *tests = tcase_create("check");
+
+    tcase_add_checked_fixture(tests, setup, teardown);
+    tcase_set_timeout(tests, 120);
+    tcase_add_test(tests, a_sound_store_has_no_faults);
+    tcase_add_test(tests, an_entry_without_its_inode_is_dropped);
+    tcase_add_test(tests, a_directory_without_its_inode_keeps_its_name_and_what_is_in_it);
+    tcase_add_test(tests, an_inode_without_a_name_goes_to_lost_and_found);
+    tcase_add_test(tests, a_directory_without_a_name_goes_to_lost_and_found_with_all_in_it);
+    tcase_add_test(tests, names_of_a_directory_that_nobody_knows_are_kept);
+    tcase_add_loop_test(tests, a_listing_that_is_not_there_is_made_anew, 0, 3);
+    tcase_add_loop_test(tests, a_gap_that_hides_names_or_has_one_end_is_found, 0, 3);
+    tcase_add_loop_test(tests, bits_and_listings_agree_with_names_again, 0, 9);
+    tcase_add_loop_test(tests, a_patch_that_is_missing_or_too_short_is_zeros_then, 0, (int)PATCH_COUNT);
+    tcase_add_loop_test(tests, masks_that_are_missing_or_senseless_are_made_anew_from_the_patches, 0, 2);
+    tcase_add_test(tests, a_patch_that_the_masks_do_not_know_goes);
+    tcase_add_test(tests, patches_and_masks_of_nothing_and_beyond_the_end_are_dropped);
+    tcase_add_test(tests, a_patch_is_zeros_beyond_the_end_again);
+    tcase_add_test(tests, counts_are_set_right);
+    tcase_add_test(tests, a_directory_inside_itself_comes_out);
+    tcase_add_test(tests, a_second_name_of_a_directory_is_dropped);
+    tcase_add_test(tests, the_way_up_is_set_right);
+    tcase_add_test(tests, a_chunk_that_is_missing_is_told_with_the_file);
+    tcase_add_test(tests, chunks_of_nothing_and_beyond_the_end_are_dropped);
+    tcase_add_test(tests, a_chunk_that_is_too_long_is_cut);
+    tcase_add_test(tests, a_chunk_of_a_file_that_stands_in_its_inode_is_dropped);
+    tcase_add_test(tests, links_of_a_file_that_stands_in_its_inode_are_set_right);
+    tcase_add_test(tests, an_inode_without_its_contents_is_dropped);
+    tcase_add_test(tests, attributes_apart_and_their_table_agree_again);
+    tcase_add_loop_test(tests, a_table_that_is_missing_or_senseless_is_dropped, 0, 2);
+    tcase_add_test(tests, orphans_that_are_none_and_deleted_files_that_are_forgotten);
+    tcase_add_loop_test(tests, without_its_super_record_or_root_a_filesystem_is_still_found, 0, 2);
+    tcase_add_test(tests, values_and_keys_of_no_kind_are_dropped);
+    tcase_add_loop_test(tests, a_damaged_chunk_costs_that_chunk_only, 0, PLACES + 1);
+    tcase_add_loop_test(tests, a_damaged_inode_costs_that_file_only, 0, PLACES);
+    tcase_add_loop_test(tests, a_damaged_name_costs_that_name_only, 0, PLACES);
+    tcase_add_loop_test(tests, a_damaged_patch_costs_that_page_only, 0, PLACES);
+    tcase_add_loop_test(tests, damaged_masks_are_made_anew_from_the_patches, 0, 9);
+    tcase_add_loop_test(tests, damaged_blocks_and_bits_cost_nothing, 0, 2 * PLACES);
+    tcase_add_loop_test(tests, a_damaged_directory_keeps_what_is_in_it, 0, PLACES);
+    tcase_add_test(tests, damage_is_passed_over_when_space_is_given_back_and_when_the_image_is_lost);
+    tcase_add_test(tests, index_images_are_made_anew_from_the_log);
+    tcase_add_loop_test(tests, a_damaged_superblock_is_written_again, 0, 2);
+    tcase_add_loop_test(tests, a_log_that_is_damaged_in_the_middle_can_be_mounted_again, 0, PLACES);
+    suite_add_tcase(suite, tests);
+    return fixture_run(suite);
+}
