@@ -611,6 +611,7 @@ static void log_far_away(void)
     both(SB_CHECKPOINT + AT_END, far_end());
 }
 static void other_segment_size(void) { both(40, 1 << 30); }
+static void other_format(void) { both32(8, 99); }
 static void other_bits(void) { both32(148, 53); }
 static void least_bits(void) { both32(148, 10); }
 static void too_many_snapshots(void) { both32(SB_SNAPSHOT_COUNT, UINT32_MAX); }
@@ -799,6 +800,7 @@ static const struct store_lie {
     STORE_LIE(reach_before_end, DAMAGED),
     STORE_LIE(log_far_away, WHATEVER),
     STORE_LIE(other_segment_size, WHATEVER),
+    STORE_LIE(other_format, -EPROTONOSUPPORT),
     STORE_LIE(other_bits, -ENOMEM),
     STORE_LIE(least_bits, WHATEVER),
     STORE_LIE(too_many_snapshots, DAMAGED),
