@@ -20,6 +20,8 @@
 
 #define VERSION_END (UINT64_C(1) << 47) /* a record has 48 bits for it */
 
+#define AHEAD 16u /* records whose buckets are asked for before their turn: their misses of memory overlap */
+
 struct found { /* a record of the extent that is being read */
     uint64_t hash, address, version;
     uint64_t link, seal;
@@ -82,6 +84,8 @@ static int replay(struct recovery *r)
     for (size_t i = 0; i < r->found_count; i++) {
         index_slot *slot;
         uint64_t entry;
+        if (i + AHEAD < r->found_count)
+            index_prefetch(r->store->index, r->found[i + AHEAD].hash);
         int rc = index_find_or_create(r->store->index, r->found[i].hash, &slot, &entry);
         if (rc == 0 && r->store->salvage)
             rc = check_link(r, &r->found[i], index_address(entry));
