@@ -364,6 +364,7 @@ int main(int argc, char **argv)
     timed_round("stat (written)", op_stat, settings.files, true);
     timed_round("readdir (1st)", op_readdir, settings.dirs, false);
     timed_round("readdir", op_readdir, settings.dirs, false);
+    timed_round("rename", op_rename, settings.files, true);
     timed_round("fsync create", op_fsync_create, settings.fsyncs, true);
     make_large();
     large_round++;
@@ -377,7 +378,6 @@ int main(int argc, char **argv)
     close(large_fd);
     if (drop_caches())
         timed_round("readdir (cold)", op_readdir, settings.dirs, false);
-    timed_round("rename", op_rename, settings.files, true);
     timed_round("unlink", op_unlink, settings.files, true);
     if (settings.json)
         printf("\n  }\n}\n");
