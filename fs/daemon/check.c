@@ -113,11 +113,12 @@ static void print_json_result(const struct checking *checking, int status, const
 static void print_result(const struct checking *checking, int status, const struct fs_checked *checked, bool repair)
 {
     const char *store = checking->store;
+    char size[16];
     if (checked->message[0])
         complain(store, "%s", checked->message);
     if (status == CHECK_CLEAN)
-        printf("%s: clean: %llu files, %llu bytes of log\n", store, (unsigned long long)checked->inodes,
-               (unsigned long long)checked->log_bytes);
+        printf("%s: clean: %llu files, %s of log\n", store, (unsigned long long)checked->inodes,
+               size_text(checked->log_bytes, size));
     else if (status == CHECK_MENDED)
         printf("%s: mended: all %llu faults\n", store, (unsigned long long)checked->mended);
     else if (status == CHECK_LEFT && repair)
@@ -130,6 +131,20 @@ static void print_result(const struct checking *checking, int status, const stru
         printf("%s: it could not be checked\n", store);
 }
 
+/* Is it the store of a mount, or a mount point? */
+static bool is_mounted(const char *path)
+{
+    struct mounted mounted;
+    char *resolved = path_resolve(path);
+    bool is = resolved && mounted_source(resolved);
+    if (resolved && !is && mounted_find(path, &mounted) == 0) {
+        is = mounted_is_fasterfs(&mounted) && strcmp(mounted.mountpoint, resolved) == 0;
+        mounted_free(&mounted);
+    }
+    free(resolved);
+    return is;
+}
+
 static int check(struct checking *checking, bool repair)
 {
     struct fs_check_options options = {
@@ -138,10 +153,7 @@ static int check(struct checking *checking, bool repair)
     struct fs_checked checked;
     struct device *device;
     struct stat st;
-    char *resolved = path_resolve(checking->store);
-    bool mounted = resolved && mounted_source(resolved);
-    free(resolved);
-    if (mounted) {
+    if (is_mounted(checking->store)) {
         complain(checking->store, "mounted; unmount it, or use `fasterfs scrub` on the mount point");
         return CHECK_FAILED;
     }

@@ -45,6 +45,8 @@ void progress_tell(struct progress *progress, const char *path, const char *phas
                    uint64_t total_bytes);
 /* Takes the line away. */
 void progress_end(struct progress *progress);
+/* "10.3 MiB", in `text`. */
+const char *size_text(uint64_t bytes, char text[16]);
 
 /* ---- options.c ----------------------------------------------------------------------------------- */
 

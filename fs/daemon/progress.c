@@ -14,7 +14,7 @@ static uint64_t now_ms(void)
     return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
 }
 
-static const char *human(uint64_t bytes, char text[16])
+const char *size_text(uint64_t bytes, char text[16])
 {
     static const char *const UNITS[] = {"B", "KiB", "MiB", "GiB", "TiB"};
     double n = (double)bytes;
@@ -44,8 +44,8 @@ void progress_tell(struct progress *progress, const char *path, const char *phas
     progress->shown = true;
     uint64_t ms = now - progress->since_ms;
     fprintf(stderr, "\r\033[K%s: %s: %u%%, %s of %s, %s/s", path, phase,
-            total_bytes ? (unsigned)(done_bytes * 100 / total_bytes) : 100, human(done_bytes, done),
-            human(total_bytes, total), human(ms ? (done_bytes - progress->first_bytes) * 1000 / ms : 0, rate));
+            total_bytes ? (unsigned)(done_bytes * 100 / total_bytes) : 100, size_text(done_bytes, done),
+            size_text(total_bytes, total), size_text(ms ? (done_bytes - progress->first_bytes) * 1000 / ms : 0, rate));
 }
 
 void progress_end(struct progress *progress)

@@ -115,6 +115,7 @@ static void print_json(const char *mountpoint, int status, uint64_t bytes)
 
 static void print_words(const char *path, uint64_t bytes)
 {
+    char size[16];
     for (size_t i = 0; i < found.count; i++) {
         const struct hit *hit = &found.hits[i];
         fault_print(hit->path, NULL, hit->fault.what, hit->fault.ino, hit->fault.offset, hit->fault.len);
@@ -124,7 +125,7 @@ static void print_words(const char *path, uint64_t bytes)
         printf("%s: damaged: %zu faults; restore those files from a backup, or unmount and `fasterfs check --repair`\n",
                path, found.count);
     else
-        printf("%s: clean: %llu bytes of log\n", path, (unsigned long long)bytes);
+        printf("%s: clean: %s of log\n", path, size_text(bytes, size));
 }
 
 static int scrub(const char *path, bool restart, uint64_t rate, bool json)

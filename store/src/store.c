@@ -176,6 +176,8 @@ static int take_possession(struct store *store, struct store_opened *opened)
     sb->incarnation++;
     sb->incarnation_begin = tail;
     int rc = device_log_sync(store->device_log);
+    if (rc == 0 && !opened->created)
+        rc = superblock_sync(store->device, sb);
     if (rc == 0)
         rc = superblock_write(store->device, sb);
     if (rc == 0)

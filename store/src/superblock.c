@@ -227,6 +227,16 @@ int superblock_read(struct device *device, struct superblock *ret_sb, struct sup
     return -EUCLEAN;
 }
 
+int superblock_sync(struct device *device, const struct superblock *sb)
+{
+    int file = device_file_open(device, names[sb->sequence % 2], 0);
+    if (file < 0)
+        return file;
+    int rc = device_file_sync(device, file);
+    device_file_close(device, file);
+    return rc < 0 ? rc : device_sync_names(device);
+}
+
 /* Of the holes, those that the log has moved past are forgotten. */
 static uint32_t first_needed_hole(const struct superblock *sb)
 {

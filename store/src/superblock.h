@@ -9,6 +9,8 @@
  *      does not bring back what was.
  *   2. Whatever a superblock names (an index image, a position of the log) is durable before it is
  *      written.
+ *   3. One that was read may have been written by somebody whose sync failed: it is synced before the other file,
+ *      the only one that is sure to be on the disk then, is written.
  *
  * Threads: one at a time (the store's checkpoint_lock).
  */
@@ -77,6 +79,8 @@ struct superblock_copies {
  * message; -errno of the device. superblock_fini() frees. *ret_copies is set whatever the result. */
 int superblock_read(struct device *device, struct superblock *ret_sb, struct superblock_copies *ret_copies, char *message,
                     size_t message_len);
+/* Syncs the file that it was read from: invariant 3. */
+int superblock_sync(struct device *device, const struct superblock *sb);
 /* Writes it, to one file after the other. 0: at least the first has it, durably; sb->copies says how many have. On
  * failure *sb is as before: the next write goes to the same file first, and leaves the sound one alone. */
 int superblock_write(struct device *device, struct superblock *sb);

@@ -298,6 +298,50 @@ START_TEST(every_call_of_the_device_may_fail)
 }
 END_TEST
 
+/* Closes with the nth sync failing, opens again, and cuts the power at each moment of that. False: closing needs fewer. */
+static bool run_reopening(uint64_t n)
+{
+    struct device_fault fault = {.classes = DEVICE_FAULT_SYNC, .nth = n, .error = -EIO}, none = {0};
+    int rc;
+
+    begin_run(true);
+    snprintf(where, sizeof where, "FASTERFS_SEED=%llu, sync %llu of closing", (unsigned long long)workload_seed,
+             (unsigned long long)n);
+    ck_assert_int_eq(open_it(), 0);
+    if (STORE(change_some(session)) < 0 || STORE(store_commit(store)) < 0)
+        give_up("nothing fails yet, and %s", strerror(-rc));
+    promise();
+    device_fault_arm(device, &fault);
+    close_it();
+    bool hit = device_fault_hits(device) > 0;
+    device_fault_arm(device, &none);
+    uint64_t from = device_record_now(record);
+    ck_assert_int_eq(open_it(), 0);
+    uint64_t until = device_record_now(record);
+    for (uint64_t tick = from; tick <= until; tick++)
+        for (unsigned style = DEVICE_CRASH_OLD; style <= DEVICE_CRASH_RANDOM; style++) {
+            struct device_crash crash = {.tick = tick, .style = (enum device_crash_style)style, .seed = mix(tick ^ n)};
+            struct device *left;
+            ck_assert_int_eq(device_record_crash(record, &crash, &left), 0);
+            check_store(left, tick);
+            device_close(left);
+        }
+    end_run(false);
+    return hit;
+}
+
+START_TEST(a_sync_that_failed_while_closing_is_made_up_for_by_opening)
+{
+    uint64_t n = 1;
+
+    alarm(60 * SLOWER);
+    while (run_reopening(n))
+        n++;
+    alarm(0);
+    ck_assert_uint_gt(n, 4);
+}
+END_TEST
+
 START_TEST(every_allocation_may_fail)
 {
     unsigned long long runs = 0, n, step = number_from("FASTERFS_STEP", 3 * SLOWER);
@@ -335,6 +379,7 @@ int main(void)
     first_seed();
     tcase_set_timeout(tests, 0);
     tcase_add_loop_test(tests, every_call_of_the_device_may_fail, 0, (int)KINDS);
+    tcase_add_test(tests, a_sync_that_failed_while_closing_is_made_up_for_by_opening);
     tcase_add_test(tests, every_allocation_may_fail);
     suite_add_tcase(suite, tests);
     SRunner *runner = srunner_create(suite);

@@ -46,8 +46,10 @@ for i in 1 2 3; do
     printf 'the-marker-of-file-%d %s' "$i" "$(seq 2000)" >"$mnt/a/file$i"
 done
 "$FASTERFS" snapshot create "$mnt" before
-expect 8 "$FASTERFS" check "$store"
-grep -q scrub "$work/err" || fail "a check of a mounted store does not say what to do"
+for mounted in "$store" "$mnt"; do
+    expect 8 "$FASTERFS" check "$mounted"
+    grep -q scrub "$work/err" || fail "a check of what is mounted does not say what to do"
+done
 expect 0 "$FASTERFS" scrub "$mnt" --rate=0
 grep -q ': clean: ' "$work/out" || fail "no result in words"
 manifest "$mnt" >"$work/before"
