@@ -318,7 +318,7 @@ static bool run_reopening(uint64_t n)
     uint64_t from = device_record_now(record);
     ck_assert_int_eq(open_it(), 0);
     uint64_t until = device_record_now(record);
-    for (uint64_t tick = from; tick <= until; tick++)
+    for (uint64_t tick = from + n % SLOWER; tick <= until; tick += SLOWER)
         for (unsigned style = DEVICE_CRASH_OLD; style <= DEVICE_CRASH_RANDOM; style++) {
             struct device_crash crash = {.tick = tick, .style = (enum device_crash_style)style, .seed = mix(tick ^ n)};
             struct device *left;
