@@ -138,7 +138,7 @@ static void evict(struct cache *cache)
 
 /* ---- finding and keeping ---------------------------------------------------------------------------- */
 
-/* Puts a copy where there is room, in place of `*slot` (which was `expected`) or of a slot that is the least loss. */
+/* Inside an epoch: puts a copy where there is room, in place of `*slot` (which was `expected`) or of a slot that is the least loss. */
 static void put(struct cache *cache, uint64_t address, const struct record *record, uint64_t bytes)
 {
     uint64_t hash = hash_address(address), head = atomic_load(&cache->head), oldest = UINT64_MAX, expected = 0;
@@ -188,14 +188,16 @@ static struct record *find(struct cache *cache, uint64_t address)
     return NULL;
 }
 
-static void insert(struct cache *cache, uint64_t address, const struct record *record)
+static void insert(struct cache *cache, struct epoch_slot *slot, uint64_t address, const struct record *record)
 {
     uint64_t bytes = copy_bytes(address, record);
 
     if (COPY_HEADER + bytes > cache->size / 16)
         return;
     evict(cache);
+    epoch_enter(cache->epoch, slot);
     put(cache, address, record, bytes);
+    epoch_leave(slot);
 }
 
 struct record *cache_find(struct cache *cache, uint64_t address)
@@ -208,14 +210,14 @@ const struct record *cache_find_head(struct cache *cache, uint64_t address)
     return find(cache, address | HEAD_BIT);
 }
 
-void cache_insert(struct cache *cache, uint64_t address, const struct record *record)
+void cache_insert(struct cache *cache, struct epoch_slot *slot, uint64_t address, const struct record *record)
 {
-    insert(cache, address, record);
+    insert(cache, slot, address, record);
 }
 
-void cache_insert_head(struct cache *cache, uint64_t address, const struct record *record)
+void cache_insert_head(struct cache *cache, struct epoch_slot *slot, uint64_t address, const struct record *record)
 {
-    insert(cache, address | HEAD_BIT, record);
+    insert(cache, slot, address | HEAD_BIT, record);
 }
 
 void cache_limit(struct cache *cache, uint64_t bytes)

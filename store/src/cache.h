@@ -11,9 +11,10 @@
  * for again when it has become old is copied to the ring's end (second chance).
  *
  * Invariants:
- *   1. safe_head <= head <= tail <= safe_head + limit when it is reserved; limit <= size. None but limit moves back. Positions below head are gone: a slot that has
- *      one counts as free.
- *   2. A frame is written again only when everybody who may have found it at or above head has left the epoch.
+ *   1. safe_head <= head <= tail <= safe_head + limit when it is reserved; limit <= size. None but limit moves back.
+ *      Positions below head are gone: a slot that has one counts as free.
+ *   2. A frame is written again only when everybody who may have found it at or above head, or may still be filling
+ *      it, has left the epoch: whoever puts a copy is inside from before it takes the room.
  *   3. A copy is whole before a slot leads to it, and is not changed afterwards.
  *
  * Threads: cache_find() inside an epoch; what it returns is valid until that is left. cache_insert() outside.
@@ -47,9 +48,9 @@ void cache_close(struct cache *cache);
 struct record *cache_find(struct cache *cache, uint64_t address);
 /* The same of the head of a large record (record_head_bytes()): so a part of its value is one device read. */
 const struct record *cache_find_head(struct cache *cache, uint64_t address);
-/* Keep a copy of a sound record, or of its sound head. */
-void cache_insert(struct cache *cache, uint64_t address, const struct record *record);
-void cache_insert_head(struct cache *cache, uint64_t address, const struct record *record);
+/* Keep a copy of a sound record, or of its sound head. `slot`: the caller's, outside; it is entered meanwhile. */
+void cache_insert(struct cache *cache, struct epoch_slot *slot, uint64_t address, const struct record *record);
+void cache_insert_head(struct cache *cache, struct epoch_slot *slot, uint64_t address, const struct record *record);
 /* Sets how much memory it may take: 0 to its size. */
 void cache_limit(struct cache *cache, uint64_t bytes);
 /* Bytes in use. */

@@ -276,7 +276,7 @@ static void take_or_hop(struct store_io *sio, struct record *r)
 static void take(struct store_io *sio, struct record *r)
 {
     if (!sio->read->priv.pinned) /* compaction and scans look at everything once */
-        cache_insert(&sio->session->store->cache, sio->address, r);
+        cache_insert(&sio->session->store->cache, sio->session->slot, sio->address, r);
     take_or_hop(sio, r);
 }
 
@@ -401,7 +401,7 @@ static int check_record(struct store_io *sio)
     if (!record_head_is_sound(r, link, sio->address, store->store_id))
         return -EIO;
     if (!sio->read->priv.pinned)
-        cache_insert_head(&store->cache, sio->address, r);
+        cache_insert_head(&store->cache, sio->session->slot, sio->address, r);
     return take_head(sio, r, have);
 }
 
