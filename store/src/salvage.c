@@ -165,6 +165,15 @@ void salvage_lost_fini(struct salvage_lost *lost)
     lost->hash = 0;
 }
 
+/* Where the first known hole behind `at` begins, or `stop`. */
+static uint64_t next_hole(const struct holes *holes, uint64_t at, uint64_t stop)
+{
+    for (uint32_t i = 0; i < holes->count && holes->ranges[i].begin < stop; i++)
+        if (holes->ranges[i].begin > at)
+            return holes->ranges[i].begin;
+    return stop;
+}
+
 int salvage_look(struct scan *scan, uint64_t at, uint64_t stop, uint64_t version, struct salvage_lost *ret_lost,
                  uint64_t *ret_next)
 {
@@ -173,6 +182,7 @@ int salvage_look(struct scan *scan, uint64_t at, uint64_t stop, uint64_t version
 
     if (stop > segment)
         stop = segment;
+    stop = next_hole(scan->holes, at, stop); /* holes do not overlap */
     while (rc == 0 && next < stop && next < scan->end && !goes_on(scan, next, version))
         next += 8;
     if (next >= scan->end)
@@ -299,15 +309,15 @@ int salvage_snapshots(struct salvage *salvage)
     for (uint32_t i = 0; i < sb->snapshot_count && rc == 0; i++) {
         const struct checkpoint *at = &sb->snapshots[i].at;
         uint64_t from = at->begin.address > done ? at->begin.address : done, to = at->reach < begin ? at->reach : begin;
-        bool damaged;
         salvage->snapshot = sb->snapshots[i].id;
         if (to > from)
             rc = check_kept(salvage, &scan, from, to);
         if (at->reach > done)
             done = at->reach;
+        bool damaged = salvage->image_damaged;
         if (rc == 0 && at->image != sb->checkpoint.image)
             rc = check_image(salvage, at, sb->snapshots[i].id, &damaged);
-        salvage->images_damaged |= rc == 0 && at->image != sb->checkpoint.image && damaged;
+        salvage->images_damaged |= rc == 0 && damaged;
     }
     salvage->snapshot = 0;
     scan_close(&scan);
