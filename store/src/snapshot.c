@@ -123,6 +123,8 @@ static int checkpoint_install(struct store *store, const struct checkpoint *at)
     int rc = superblock_write(store->device, &store->superblock);
     if (rc < 0) {
         store->superblock.checkpoint = before;
+        if (rc == -ENOSPC || rc == -EDQUOT) /* else what failed may be on the disk all the same, and name it */
+            image_remove(store, at->image);
         return rc;
     }
     atomic_fetch_add_explicit(&store->checkpoints, 1, memory_order_relaxed);
@@ -207,13 +209,13 @@ static int create_locked(struct store *store, const char *label, uint64_t time_n
     if (rc < 0)
         return rc;
     rc = add_entry(sb, label, time_ns, &at);
-    if (rc == 0) {
-        rc = checkpoint_install(store, &at);
-        if (rc < 0)
-            sb->snapshot_count--;
-    }
-    if (rc < 0)
+    if (rc < 0) {
         image_remove(store, at.image);
+        return rc;
+    }
+    rc = checkpoint_install(store, &at);
+    if (rc < 0)
+        sb->snapshot_count--;
     else
         *ret_id = sb->snapshots[sb->snapshot_count - 1].id;
     return rc;

@@ -5,6 +5,7 @@
  */
 #include "model.h"
 
+#include <device/fault.h>
 #include <errno.h>
 #include <pthread.h>
 
@@ -117,6 +118,35 @@ START_TEST(a_damaged_index_checkpoint_is_rebuilt_from_the_log)
 END_TEST
 
 /* The teardown closes the store of the fixture: give it back one. */
+static int count_images(void *ctx, const char *name)
+{
+    *(int *)ctx += strncmp(name, "index.", 6) == 0;
+    return 0;
+}
+
+START_TEST(a_checkpoint_without_room_for_its_superblock_leaves_no_image)
+{
+    struct device *memory = device;
+    int images = 0;
+
+    close_store();
+    ck_assert_int_eq(device_fault_open(memory, &device), 0);
+    open_store(&tiny);
+    upsert_one(0);
+    device_fault_arm(device, &(struct device_fault){
+                                 .classes = DEVICE_FAULT_NAME, .nth = 2, .error = -ENOSPC});
+    ck_assert_int_eq(store_checkpoint(store), -ENOSPC); /* the image is the first that is made, the superblock the next */
+    device_fault_arm(device, &(struct device_fault){.classes = 0});
+    ck_assert_int_eq(device_list(device, count_images, &images), 0);
+    ck_assert_int_eq(images, 0);
+    expect_all(&now, NULL);
+    close_store();
+    device_close(device);
+    device = memory;
+    open_store(&tiny);
+}
+END_TEST
+
 static void open_another(void)
 {
     device_close(device);
@@ -416,6 +446,7 @@ int main(void)
     tcase_set_timeout(tests, 300);
     tcase_add_test(tests, every_operation_agrees_with_a_table_in_every_region);
     tcase_add_test(tests, a_crash_leaves_what_was_committed);
+    tcase_add_test(tests, a_checkpoint_without_room_for_its_superblock_leaves_no_image);
     tcase_add_test(tests, the_index_grows_with_the_keys_and_again_when_it_is_rebuilt);
     tcase_add_test(tests, a_damaged_index_checkpoint_is_rebuilt_from_the_log);
     tcase_add_loop_test(tests, a_bit_of_a_superblock_does_not_make_it_one_of_another_format, 0, 64);
