@@ -290,7 +290,14 @@ static int open_parts(struct store *store, struct store_opened *opened)
         return rc;
     if ((rc = open_log(store, opened)) < 0)
         return rc;
-    if (store->salvage && !store->options.read_only && (rc = salvage_repair(store->salvage)) < 0)
+    if (store->salvage && !store->options.read_only)
+        rc = salvage_repair(store->salvage);
+    if (rc == -E2BIG)
+        snprintf(opened->message, sizeof opened->message,
+                 "more than %u places of the log are damaged, too many to be remembered; copy what can be read from a "
+                 "read-only mount, or restore the store from a backup",
+                 SUPERBLOCK_HOLES_MAX);
+    if (rc < 0)
         return rc;
     if (store->options.read_only || store->options.no_background)
         return 0;

@@ -2,6 +2,8 @@
 /* Tests of store/src/salvage.h: damage that meets what an earlier salvage has left. tests/crash has the rest. */
 #include "model.h"
 
+#include <errno.h>
+
 #define RECORDS 100
 
 static uint64_t addresses[RECORDS];
@@ -103,6 +105,37 @@ START_TEST(one_salvage_makes_an_image_anew_that_is_the_checkpoints_and_a_snapsho
 }
 END_TEST
 
+#define MANY 8400
+
+static uint64_t places[MANY];
+
+static int note_place(void *ctx, const struct store_item *item)
+{
+    places[(*(int *)ctx)++] = item->address + 40;
+    return 0;
+}
+
+START_TEST(too_many_damaged_places_are_refused_with_what_to_do_and_can_be_read)
+{
+    struct store_salvage to = {.damage = NULL};
+    struct store_options options = tiny;
+    struct store_opened opened;
+    int count = 0;
+
+    for (int i = 0; i < MANY; i++)
+        put(i, "x");
+    ck_assert_int_eq(store_scan_log(session, note_place, &count), 0);
+    close_store();
+    for (int i = 0; i < count; i += 2)
+        ck_assert_int_eq(device_memory_flip(device, "log.0000000000000000", places[i], 3), 0);
+    options.salvage = &to;
+    ck_assert_int_eq(store_open(device, &options, &store, &opened), -E2BIG);
+    ck_assert_ptr_nonnull(strstr(opened.message, "backup"));
+    options.read_only = true;
+    open_store(&options);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("salvage");
@@ -112,6 +145,7 @@ int main(void)
     tcase_set_timeout(tests, 60);
     tcase_add_test(tests, damage_in_front_of_what_was_salvaged_is_salvaged_too);
     tcase_add_test(tests, one_salvage_makes_an_image_anew_that_is_the_checkpoints_and_a_snapshots);
+    tcase_add_test(tests, too_many_damaged_places_are_refused_with_what_to_do_and_can_be_read);
     suite_add_tcase(suite, tests);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_ENV);
