@@ -117,8 +117,8 @@ int hlog_flush(struct hlog *log, uint64_t until);
  * below it becomes read-only. Room for two blocks must be there. Returns the end of the commit. */
 uint64_t hlog_put_commit(struct hlog *log, uint64_t version, uint64_t incarnation, uint64_t durable);
 
-/* Sets how much memory the log may take, from a quarter of the ring (or 4 MiB of a small one) to all of it; it is reached by and by. flush_lock
- * held. */
+/* Sets how much memory the log may take, from a quarter of the ring (or 4 MiB of a small one) to all of it; it is
+ * reached by and by. flush_lock held. */
 void hlog_limit(struct hlog *log, uint64_t bytes);
 
 /* Keeps the mutable part and the free part of the ring at their sizes. flush_lock held. */

@@ -2,8 +2,9 @@
 /*
  * record: what the log is made of, in memory as on disk (store/SPEC.md has every bit).
  *
- * Four kinds share the first word, `link`: data records and tombstones (a header of 32 bytes, the key, for
- * large values the sums of their blocks, the value), commit records (the last 128 bytes of a block) and pads (8 bytes that skip `length`).
+ * Four kinds share the first word, `link`: data records and tombstones (a header of 32 bytes, the key, for large
+ * values the sums of their blocks, the value), commit records (the last 128 bytes of a block) and pads (8 bytes that
+ * skip `length`).
  *
  * Invariants:
  *   1. Every byte of the log below the tail belongs to a record or a pad; none crosses a boundary
@@ -177,7 +178,7 @@ void record_unlock_shared(struct record *r);
 /* A small record, exclusively locked: replaces value and length. `value` may have any alignment. */
 void record_put(struct record *r, const void *value, uint32_t len);
 /* A small record that may be changing: its flags and length as they were together with the value, whose first
- * bytes go to `buf`, as many as there is `room` for. */
+ * bytes go to `buf`, as many as there is `room` for; what is in `buf` behind them may be of a longer value before. */
 uint64_t record_get(struct record *r, void *buf, uint32_t room, uint32_t *ret_len);
 
 #endif

@@ -155,7 +155,9 @@ struct store_read {
     const void *key;
     uint32_t key_len;
     uint32_t offset;  /* first byte of the value that is wanted */
-    void *buf;        /* gets value[offset, offset + buf_len), as far as the value goes */
+    /* Gets value[offset, offset + buf_len), as far as the value goes. What is in it beyond `copied` bytes, or where
+     * the result is not STORE_OK, is not said: a value that others change meanwhile may be copied more than once. */
+    void *buf;
     uint32_t buf_len;
     /* Bytes the value probably has; a good guess saves a second device read. 0: unknown. Of a value of more than 16 KiB
      * only the blocks of 4 KiB that hold the part are read from the device, if the part is at most half of the hint. */
