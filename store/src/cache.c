@@ -138,7 +138,8 @@ static void evict(struct cache *cache)
 
 /* ---- finding and keeping ---------------------------------------------------------------------------- */
 
-/* Inside an epoch: puts a copy where there is room, in place of `*slot` (which was `expected`) or of a slot that is the least loss. */
+/* Inside an epoch: puts a copy where there is room, in place of `*slot` (which was `expected`) or of a slot that is the
+ * least loss. */
 static void put(struct cache *cache, uint64_t address, const struct record *record, uint64_t bytes)
 {
     uint64_t hash = hash_address(address), head = atomic_load(&cache->head), oldest = UINT64_MAX, expected = 0;
