@@ -180,9 +180,10 @@ static int take_possession(struct store *store, struct store_opened *opened)
         rc = superblock_sync(store->device, sb);
     if (rc == 0)
         rc = superblock_write(store->device, sb);
+    bool possessed = rc == 0;
     if (rc == 0)
         rc = device_log_allocate(store->device_log, tail + HLOG_SPACE_FREES + (1u << 20));
-    if (rc == -ENOSPC && !opened->created)
+    if (rc == -ENOSPC && possessed && !opened->created)
         rc = 0; /* a full disk can still be read, and deleted from as far as the reserve goes */
     if (rc < 0 && opened->created)
         take_back(store);

@@ -147,6 +147,27 @@ START_TEST(a_checkpoint_without_room_for_its_superblock_leaves_no_image)
 }
 END_TEST
 
+START_TEST(a_store_whose_superblock_finds_no_room_is_not_opened_for_writing)
+{
+    struct device *memory = device;
+    struct store_opened opened;
+
+    upsert_one(0);
+    close_store();
+    ck_assert_int_eq(device_fault_open(memory, &device), 0);
+    device_fault_arm(device, &(struct device_fault){.classes = DEVICE_FAULT_NAME, .nth = 1, .error = -ENOSPC});
+    ck_assert_int_eq(store_open(device, &tiny, &store, &opened), -ENOSPC);
+    ck_assert_str_ne(opened.message, "");
+    device_fault_arm(device, &(struct device_fault){.classes = 0});
+    open_store(&tiny);
+    expect_all(&now, NULL);
+    close_store();
+    device_close(device);
+    device = memory;
+    open_store(&tiny);
+}
+END_TEST
+
 static void open_another(void)
 {
     device_close(device);
@@ -446,6 +467,7 @@ int main(void)
     tcase_set_timeout(tests, 300);
     tcase_add_test(tests, every_operation_agrees_with_a_table_in_every_region);
     tcase_add_test(tests, a_crash_leaves_what_was_committed);
+    tcase_add_test(tests, a_store_whose_superblock_finds_no_room_is_not_opened_for_writing);
     tcase_add_test(tests, a_checkpoint_without_room_for_its_superblock_leaves_no_image);
     tcase_add_test(tests, the_index_grows_with_the_keys_and_again_when_it_is_rebuilt);
     tcase_add_test(tests, a_damaged_index_checkpoint_is_rebuilt_from_the_log);
