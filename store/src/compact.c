@@ -187,9 +187,18 @@ static void punch_gaps(struct store *store)
 
 void compact_release(struct store *store)
 {
+    store->release_due = store->scans > 0;
     if (store->scans == 0 && store->superblock.copies == 2 &&
         device_log_truncate(store->device_log, superblock_begin(&store->superblock)) == 0)
         punch_gaps(store);
+}
+
+void compact_scan_ended(struct store *store)
+{
+    pthread_mutex_lock(&store->checkpoint_lock);
+    if (--store->scans == 0 && store->release_due)
+        compact_release(store);
+    pthread_mutex_unlock(&store->checkpoint_lock);
 }
 
 /* The log begins at `position` from now on, here and after any crash. */

@@ -55,7 +55,10 @@ void compact_fini(struct compact *compact);
 int compact_run(struct store *store, uint64_t bytes, bool paced);
 /* What lies between `begin` and what may be compacted now, in bytes. */
 uint64_t compact_room(struct store *store);
-/* Gives back what neither the store nor a snapshot needs. checkpoint_lock held. */
+/* Gives back what neither the store nor a snapshot needs; while there are scans (store->scans), when the last of them
+ * has ended. checkpoint_lock held. */
 void compact_release(struct store *store);
+/* One scan less. */
+void compact_scan_ended(struct store *store);
 
 #endif

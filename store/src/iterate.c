@@ -15,7 +15,7 @@ struct iteration {
     uint64_t begin, end;
 };
 
-/* Keeps the log from here on: what compaction moves is not given back before iteration_end(). */
+/* Keeps the log from here on: what compaction moves is not given back before compact_scan_ended(). */
 static int iteration_begin(struct iteration *it)
 {
     struct store *store = it->session->store;
@@ -31,14 +31,6 @@ static int iteration_begin(struct iteration *it)
     }
     pthread_mutex_unlock(&store->checkpoint_lock);
     return rc;
-}
-
-static void iteration_end(struct store *store)
-{
-    pthread_mutex_lock(&store->checkpoint_lock);
-    if (--store->scans == 0 && !store->options.read_only)
-        compact_release(store);
-    pthread_mutex_unlock(&store->checkpoint_lock);
 }
 
 /* Was the record the newest of its key at the end of the log that is scanned? 1, 0 or -errno. */
@@ -102,7 +94,7 @@ static int scan_store(struct store_session *s, bool live, store_each each, void 
     if (rc < 0)
         return rc;
     rc = iterate(&it);
-    iteration_end(s->store);
+    compact_scan_ended(s->store);
     return rc;
 }
 

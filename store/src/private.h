@@ -56,7 +56,8 @@ struct store {
 
     struct compact compact;
     struct space space;
-    unsigned scans; /* iterations under way, which need the log as it was; checkpoint_lock */
+    unsigned scans;   /* iterations and slices of a scrub under way, which need the log as it was; checkpoint_lock */
+    bool release_due; /* by the last of them: compact_release() was called meanwhile; checkpoint_lock */
 
     pthread_t worker;
     bool worker_runs;

@@ -94,9 +94,6 @@ int store_scrub(struct store_session *s, struct store_scrub *scrub)
     if (!more)
         return 0;
     int rc = read_slice(s, scrub, from, to);
-    pthread_mutex_lock(&store->checkpoint_lock);
-    if (--store->scans == 0 && !store->options.read_only)
-        compact_release(store);
-    pthread_mutex_unlock(&store->checkpoint_lock);
+    compact_scan_ended(store);
     return rc < 0 ? rc : 1;
 }
