@@ -7,16 +7,17 @@
  */
 #include "private.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <string.h>
 
 /* Cookies: 1 after ".", 2 after "..", sequence number + 3 after an entry. */
 #define COOKIE_FIRST 3
 
-#define AHEAD 24u        /* listings that are asked for at once */
-#define ABSENT_MAX 65536u /* listings in a row without a name and without a gap: no directory is like that */
-#define WITH_ATTR 24u    /* entries whose inodes are: about what the kernel has room for */
-#define HINT_BYTES 3500u /* most blocks, with their heads */
+#define AHEAD 24u         /* blocks that are asked for at once */
+#define ABSENT_MAX 65536u /* blocks in a row without a name and without a gap: no directory is like that */
+#define WITH_ATTR 24u     /* entries whose inodes are: about what the kernel has room for */
+#define HINT_BYTES 3500u  /* most blocks, with their heads */
 
 struct walk {
     struct fs_session *s;
@@ -25,7 +26,7 @@ struct walk {
     bool with_attr;
     fs_fill fill;
     void *ctx;
-    unsigned absent; /* listings since the last that was there */
+    unsigned absent; /* blocks since the last that was there */
 };
 
 static int fill_dots(const struct walk *w, uint64_t *cookie)
@@ -52,27 +53,30 @@ static int fill_dots(const struct walk *w, uint64_t *cookie)
     return 0;
 }
 
-/* The entries of one listing that are still to be handed out. */
+/* The entries of one block that are still to be handed out. */
 struct batch {
     struct listed listed[FS_BLOCK_NAMES];
     unsigned count, given;
-    bool absent; /* there is no such listing */
+    bool absent; /* nothing is listed there */
 };
 
-/* Where the listing is that has a number. */
+/* Where the entries from a number on are: in the listing of their block, or, of the last block, in those of 8. */
 struct place {
-    bool complete;
-    uint64_t at;   /* the block, or the page */
-    uint64_t next; /* number that the one after it begins with */
+    uint64_t block;
+    uint64_t page;  /* the first of those of 8, and how many may be there; */
+    unsigned pages; /* 0: the block is complete */
+    uint64_t next;  /* number to go on with */
 };
 
+/* `seq` was given. */
 static struct place place_of(const struct walk *w, uint64_t seq)
 {
     uint64_t block = seq / FS_BLOCK_NAMES, page = seq / FS_PAGE_NAMES;
+    struct place place = {.block = block, .page = page, .next = (block + 1) * FS_BLOCK_NAMES};
 
-    if (block_is_complete(&w->dir, block))
-        return (struct place){true, block, (block + 1) * FS_BLOCK_NAMES};
-    return (struct place){false, page, (page + 1) * FS_PAGE_NAMES};
+    if (!block_is_complete(&w->dir, block))
+        place.pages = (unsigned)((w->dir.next_seq - 1) / FS_PAGE_NAMES - page + 1);
+    return place;
 }
 
 static void start_read(const struct walk *w, unsigned i, struct fs_key key, void *buf, uint32_t len)
@@ -90,58 +94,72 @@ static void start_read(const struct walk *w, unsigned i, struct fs_key key, void
     (void)started; /* the result says it */
 }
 
-/* Starts to read the listing: its names, and of a block the bits. */
-static unsigned start_listing(const struct walk *w, unsigned i, const struct place *place, uint8_t *names,
-                              uint8_t *live)
+/* Starts to read the listings: their names, and of a complete block the bits. Returns how many reads that were. */
+static unsigned start_listings(const struct walk *w, unsigned i, const struct place *place, uint8_t *names,
+                               uint8_t *live)
 {
-    if (!place->complete) {
-        start_read(w, i, key_listing(w->view.ino, place->at), names, names ? PAGE_BYTES_MAX : 0);
-        return 1;
-    }
-    start_read(w, i, key_block(w->view.ino, place->at), names, names ? BLOCK_BYTES_MAX : 0);
-    start_read(w, i + 1, key_live(w->view.ino, place->at), live, live ? WORD_BYTES : 0);
+    assert(i + (place->pages ? place->pages : 2) <= READS_AT_ONCE);
+    for (unsigned page = 0; page < place->pages; page++)
+        start_read(w, i + page, key_listing(w->view.ino, place->page + page),
+                   names ? names + page * PAGE_BYTES_MAX : NULL, names ? PAGE_BYTES_MAX : 0);
+    if (place->pages)
+        return place->pages;
+    start_read(w, i, key_block(w->view.ino, place->block), names, names ? BLOCK_BYTES_MAX : 0);
+    start_read(w, i + 1, key_live(w->view.ino, place->block), live, live ? WORD_BYTES : 0);
     return 2;
 }
 
-/* Names and bits of a listing; what comes from the device brings those behind it along. */
-static int read_listing(const struct walk *w, const struct place *place, uint32_t *ret_len, uint64_t *ret_live)
+/* Moves together what `count` reads have brought of names. -ENOENT: nothing. */
+static int gather(uint8_t *names, const struct store_read *reads, unsigned count, uint32_t *ret_len)
+{
+    bool there = false;
+
+    *ret_len = 0;
+    for (const struct store_read *read = reads; read < reads + count; read++) {
+        if (read->result == STORE_NOT_FOUND)
+            continue;
+        if (read->result < 0 || read->value_len > read->buf_len)
+            return read->result < 0 ? read->result : -EIO;
+        memmove(names + *ret_len, read->buf, read->value_len);
+        *ret_len += read->value_len;
+        there = true;
+    }
+    return there ? 0 : -ENOENT;
+}
+
+/* Names and bits; what comes from the device brings the blocks behind it along. */
+static int read_listings(const struct walk *w, const struct place *place, uint32_t *ret_len, uint64_t *ret_live)
 {
     struct store_read *reads = w->s->reads;
     uint8_t live[WORD_BYTES];
     struct place ahead = *place;
-    unsigned count = start_listing(w, 0, place, w->s->listing, live);
+    unsigned count = start_listings(w, 0, place, w->s->listing, live);
 
     if (reads[0].result == STORE_PENDING)
         for (unsigned i = 0; i < AHEAD && ahead.next < w->dir.next_seq; i++) {
             ahead = place_of(w, ahead.next);
-            count += start_listing(w, count, &ahead, NULL, NULL);
+            count += start_listings(w, count, &ahead, NULL, NULL);
         }
     store_complete_pending(w->s->store, true);
-    if (reads[0].result == STORE_NOT_FOUND)
-        return -ENOENT;
-    if (reads[0].result < 0)
-        return reads[0].result;
-    if (reads[0].value_len > reads[0].buf_len)
-        return -EIO;
-    *ret_len = reads[0].value_len;
+    int rc = gather(w->s->listing, reads, place->pages ? place->pages : 1, ret_len);
     *ret_live = UINT64_MAX;
-    if (!place->complete)
-        return 0;
-    if (reads[1].result != STORE_OK)
-        return reads[1].result < 0 ? reads[1].result : 0;
+    if (rc < 0 || place->pages || reads[1].result == STORE_NOT_FOUND)
+        return rc;
+    if (reads[1].result < 0)
+        return reads[1].result;
     *ret_live = word_decode(live);
     return reads[1].value_len == WORD_BYTES ? 0 : -EIO;
 }
 
-/* The entries of the listing that has number `from`, from that on, as many as are wanted at once. */
+/* The entries of the block that has number `from`, from that on, as many as are wanted at once. */
 static int fill_batch(const struct walk *w, struct place *place, uint64_t from, bool refs, struct batch *batch)
 {
     struct fs_session *s = w->s;
     unsigned most = w->with_attr ? WITH_ATTR : FS_BLOCK_NAMES;
     struct listed listed = {0};
-    uint64_t live = 0, least = place->at * (place->complete ? FS_BLOCK_NAMES : FS_PAGE_NAMES);
+    uint64_t live = 0, least = place->pages ? place->page * FS_PAGE_NAMES : place->block * FS_BLOCK_NAMES;
     uint32_t len = 0;
-    int rc = read_listing(w, place, &len, &live);
+    int rc = read_listings(w, place, &len, &live);
 
     for (uint32_t at = 0; rc == 0 && at < len;) {
         int next = listing_next(s->listing, len, at, &listed);
@@ -242,8 +260,8 @@ static void drop_batch(const struct walk *w, const struct batch *batch)
             fs_forget(w->s, batch->listed[i].entry.ino, 1);
 }
 
-/* Entries of the listing that has sequence number `from`, from that on; *ret_next is the number to go on with. */
-static int fill_listing(struct walk *w, uint64_t from, uint64_t *ret_next)
+/* Entries of the block that has sequence number `from`, from that on; *ret_next is the number to go on with. */
+static int fill_block(struct walk *w, uint64_t from, uint64_t *ret_next)
 {
     struct batch batch;
     struct place place;
@@ -255,13 +273,13 @@ static int fill_listing(struct walk *w, uint64_t from, uint64_t *ret_next)
         return rc;
     }
     *ret_next = place.next;
-    if (batch.absent && place.complete) {
-        struct fs_key gap = key_gap(w->view.ino, place.at);
+    if (batch.absent && place.pages == 0) {
+        struct fs_key gap = key_gap(w->view.ino, place.block);
         rc = get_gap(w->s, w->view.snapshot, &gap, &block);
         if (rc == 0)
             *ret_next = block * FS_BLOCK_NAMES;
         if (rc != -ENOENT)
-            return rc == 0 && (block <= place.at || block > FS_SEQ_END / FS_BLOCK_NAMES) ? -EIO : rc;
+            return rc == 0 && (block <= place.block || block > FS_SEQ_END / FS_BLOCK_NAMES) ? -EIO : rc;
     }
     if (batch.absent)
         return ++w->absent < ABSENT_MAX ? 0 : -EIO;
@@ -288,7 +306,7 @@ static int readdir_in(struct walk *w, uint64_t cookie)
     if (from < w->dir.first_seq)
         from = w->dir.first_seq;
     for (uint64_t end = w->dir.next_seq; from < end;) {
-        rc = fill_listing(w, from, &from);
+        rc = fill_block(w, from, &from);
         if (rc != 0)
             return rc < 0 ? rc : 0;
     }
