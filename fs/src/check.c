@@ -28,14 +28,16 @@ int check_grow(void *array, uint64_t count, uint64_t *room, size_t size)
 
 /* ---- faults ------------------------------------------------------------------------------------------ */
 
+/* Takes the fault's key over. */
 static int add_fault(struct check *c, const struct fault *fault)
 {
-    if (c->fault_count == CHECK_FAULTS_MAX) {
-        c->faults_untold++;
-        return 0;
-    }
-    int rc = check_grow(&c->faults, c->fault_count, &c->fault_room, sizeof *c->faults);
-    if (rc == 0)
+    bool full = c->fault_count == CHECK_FAULTS_MAX;
+    int rc = full ? 0 : check_grow(&c->faults, c->fault_count, &c->fault_room, sizeof *c->faults);
+
+    c->faults_untold += full;
+    if (full || rc < 0)
+        free(fault->key);
+    else
         c->faults[c->fault_count++] = *fault;
     return rc;
 }
@@ -54,10 +56,7 @@ int check_fault_at(struct check *c, enum fault_kind kind, uint64_t ino, const ch
         return -ENOMEM;
     fault.key->len = key_len < sizeof fault.key->bytes ? key_len : (uint32_t)sizeof fault.key->bytes;
     memcpy(fault.key->bytes, key, fault.key->len);
-    int rc = add_fault(c, &fault);
-    if (rc < 0)
-        free(fault.key);
-    return rc;
+    return add_fault(c, &fault);
 }
 
 static void drop_faults(struct check *c)
@@ -356,7 +355,10 @@ int fs_check(struct device *device, const struct fs_check_options *options, stru
 
     *ret_checked = (struct fs_checked){0};
     int rc = check_and_mend(&c, ret_checked);
-    if (rc < 0 && !ret_checked->message[0])
+    if (rc == -EPROTONOSUPPORT && !ret_checked->message[0])
+        snprintf(ret_checked->message, sizeof ret_checked->message,
+                 "made by another version of fasterfs; use that version or a newer one");
+    else if (rc < 0 && !ret_checked->message[0])
         snprintf(ret_checked->message, sizeof ret_checked->message, "%s", strerror(-rc));
     check_names_fini(&c);
     free(c.faults);

@@ -134,12 +134,15 @@ static int want_above(struct check *c)
     c->wanted_count = 0;
     for (uint64_t i = 0; i < c->named_count && rc == 0; i++) {
         uint64_t ino = c->named[i].parent;
-        for (unsigned depth = 0; depth < DEPTH_MAX && ino != FS_INO_ROOT && rc == 0; depth++) {
-            const struct node *node = check_node(c, ino);
+        while (ino != FS_INO_ROOT && rc == 0) {
+            struct node *node = check_node(c, ino);
+            if (node && node->state & NODE_WANTED)
+                break;
             if (!find(c, ino))
                 rc = want(c, ino);
             if (!node || !S_ISDIR(node->mode))
                 break;
+            node->state |= NODE_WANTED;
             ino = node->dir.parent;
         }
     }

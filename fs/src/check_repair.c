@@ -503,6 +503,15 @@ static uint32_t flag_of(const struct xattr *xattr)
     return 0;
 }
 
+/* STORE_NOT_FOUND, too, for what is too long to be one. */
+static int get_table(struct check *c, uint64_t ino, uint8_t table[XATTR_TABLE_MAX], uint32_t *ret_len)
+{
+    struct fs_key key = key_xattrs(ino);
+    int rc = store_get(c->session, key.bytes, key.len, table, XATTR_TABLE_MAX, ret_len);
+
+    return rc == 0 && *ret_len > XATTR_TABLE_MAX ? STORE_NOT_FOUND : rc;
+}
+
 /* Keeps what the table has whole; a value apart that it does not name is dropped by each_value(). */
 static int mend_table(struct check *c, uint64_t ino)
 {
@@ -515,7 +524,7 @@ static int mend_table(struct check *c, uint64_t ino)
 
     if (rc != 0)
         return rc;
-    rc = store_get(c->session, key.bytes, key.len, table, sizeof table, &len);
+    rc = get_table(c, ino, table, &len);
     if (rc < 0)
         return rc;
     for (uint32_t at = 0; rc == 0 && at < len && (next = xattr_next(table, len, at, &xattr)) > 0; at = (uint32_t)next) {
@@ -546,8 +555,7 @@ static int each_value(void *ctx, const struct store_item *item)
     const struct node *node = check_node(c, key_number(key + 1));
     if (!node || !(node->state & NODE_DAMAGED))
         return 0;
-    struct fs_key table_key = key_xattrs(node->ino);
-    int next, rc = store_get(c->session, table_key.bytes, table_key.len, table, sizeof table, &len);
+    int next, rc = get_table(c, node->ino, table, &len);
     for (uint32_t at = 0; rc == 0 && at < len && (next = xattr_next(table, len, at, &xattr)) > 0; at = (uint32_t)next)
         if (!xattr.value && xattr.name_len == item->key_len - 9 && memcmp(xattr.name, key + 9, xattr.name_len) == 0)
             return 0;

@@ -6,8 +6,8 @@
  *     -> scan: names of what is at fault          repair: mend each fault -> from the first scan again
  *
  * Which records there are is compared with what other records say of them by sums that do not depend on the order:
- * names and listings, masks and patches, tables of attributes and values apart, both ends of a gap. So memory is one
- * struct node for each inode (64 bytes), and something for each fault.
+ * names and listings, masks and patches, tables of attributes and values apart, both ends of a gap, blocks and gaps. So
+ * memory is one struct node for each inode (64 bytes), and something for each fault.
  *
  * Invariants:
  *   1. Nothing is written before everything was read.
@@ -31,6 +31,7 @@ enum node_state {
     NODE_REACHED = 4, /* directories: the root is above it */
     NODE_VISITED = 8,
     NODE_DAMAGED = 16, /* to be made anew */
+    NODE_WANTED = 32,  /* its name is looked for, and those above it */
 };
 
 struct node {
@@ -45,7 +46,7 @@ struct node {
     union {
         struct {
             uint64_t parent, first_seq, next_seq;
-            uint64_t agreement; /* names, less those listed; gaps, less their ends */
+            uint64_t agreement; /* names, less those listed; gaps, less their ends; blocks, less both */
         } dir;
         struct {
             uint64_t size, blocks;     /* blocks: as it says, less those found */

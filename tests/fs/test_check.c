@@ -466,6 +466,39 @@ START_TEST(a_gap_that_hides_names_or_has_one_end_is_found)
 }
 END_TEST
 
+START_TEST(a_gap_as_long_as_a_directory_can_be_is_not_walked_through)
+{
+    struct inode inode = inode_of(tree.many);
+
+    inode.next_seq = FS_SEQ_END;
+    put_inode(&inode);
+    put_word(key_gap(tree.many, 1), FS_SEQ_END / FS_BLOCK_NAMES);
+    put_word(key_gap_end(tree.many, FS_SEQ_END / FS_BLOCK_NAMES), 1);
+    drop(key_gap_end(tree.many, 3));
+    find_and_mend("/dir/many", 0);
+}
+END_TEST
+
+START_TEST(blocks_that_neither_a_listing_nor_a_gap_stands_for_are_found)
+{
+    drop(key_gap(tree.many, 1));
+    drop(key_gap_end(tree.many, 3));
+    find_and_mend("/dir/many", 0);
+}
+END_TEST
+
+START_TEST(a_name_that_can_be_none_is_dropped)
+{
+    static const char *const names[] = {"..", "a/b", "a\0b"};
+    struct fs_key key = key_entry(tree.dir, names[_i], _i == 0 ? 2 : 3);
+    uint8_t bytes[ENTRY_BYTES];
+
+    entry_encode(&(struct entry){tree.linked, 3, S_IFREG}, bytes);
+    put(key, bytes, sizeof bytes);
+    find_and_mend("/dir", 0);
+}
+END_TEST
+
 /* Bits of a block, which are against the names, against the block, or senseless; listings where none should be. */
 START_TEST(bits_and_listings_agree_with_names_again)
 {
@@ -746,6 +779,23 @@ START_TEST(a_table_that_is_missing_or_senseless_is_dropped)
 }
 END_TEST
 
+START_TEST(a_table_that_is_longer_than_any_can_be_is_dropped)
+{
+    static uint8_t table[XATTR_TABLE_MAX + FS_XATTR_INLINE + 100], value[FS_XATTR_INLINE];
+    uint32_t len = 0;
+    char name[32];
+
+    for (unsigned i = 0; len <= XATTR_TABLE_MAX; i++) {
+        snprintf(name, sizeof name, "user.%u", i);
+        struct xattr xattr = {name, strlen(name), i == 0 ? NULL : value, sizeof value};
+        len = xattr_append(table, len, &xattr);
+    }
+    log_bytes = 1 << 20; /* a value may be a quarter */
+    put(key_xattrs(tree.attributes), table, len);
+    find_and_mend("/dir/attributes", 0);
+}
+END_TEST
+
 START_TEST(orphans_that_are_none_and_deleted_files_that_are_forgotten)
 {
     uint8_t bytes[ORPHAN_BYTES];
@@ -778,11 +828,31 @@ START_TEST(without_its_super_record_or_root_a_filesystem_is_still_found)
 }
 END_TEST
 
+START_TEST(a_filesystem_of_another_format_is_left_as_it_is)
+{
+    struct fs_check_options options = {.memory_bytes = 4 << 20, .repair = true, .fault = take_fault};
+    struct fs_checked checked;
+    uint8_t bytes[SUPER_BYTES], after[SUPER_BYTES];
+    uint32_t len;
+
+    get(key_super(), bytes, sizeof bytes, &len);
+    bytes[0]++;
+    put(key_super(), bytes, len);
+    put((struct fs_key){.bytes = "?of that format", .len = 15}, "value", 5);
+    ck_assert_int_eq(fs_check(device, &options, &checked), -EPROTONOSUPPORT);
+    ck_assert_msg(strstr(checked.message, "another version"), "%s", checked.message);
+    get(key_super(), after, sizeof after, &len);
+    ck_assert_mem_eq(after, bytes, sizeof bytes);
+    get((struct fs_key){.bytes = "?of that format", .len = 15}, after, sizeof after, &len);
+}
+END_TEST
+
 START_TEST(values_and_keys_of_no_kind_are_dropped)
 {
     put(key_inode(tree.small[2]), "no inode", 8);
     put((struct fs_key){.bytes = "?what", .len = 5}, "no kind", 7);
     put(key_entry(tree.dir, "senseless", 9), "no entry", 8);
+    put((struct fs_key){.bytes = "Super", .len = 5}, "no super record", 15);
     find_and_mend("/dir/small2", tree.small[2]);
 }
 END_TEST
@@ -989,6 +1059,9 @@ int main(void)
     tcase_add_test(tests, names_of_a_directory_that_nobody_knows_are_kept);
     tcase_add_loop_test(tests, a_listing_that_is_not_there_is_made_anew, 0, 3);
     tcase_add_loop_test(tests, a_gap_that_hides_names_or_has_one_end_is_found, 0, 3);
+    tcase_add_test(tests, a_gap_as_long_as_a_directory_can_be_is_not_walked_through);
+    tcase_add_test(tests, blocks_that_neither_a_listing_nor_a_gap_stands_for_are_found);
+    tcase_add_loop_test(tests, a_name_that_can_be_none_is_dropped, 0, 3);
     tcase_add_loop_test(tests, bits_and_listings_agree_with_names_again, 0, 9);
     tcase_add_loop_test(tests, a_patch_that_is_missing_or_too_short_is_zeros_then, 0, (int)PATCH_COUNT);
     tcase_add_loop_test(tests, masks_that_are_missing_or_senseless_are_made_anew_from_the_patches, 0, 2);
@@ -1007,8 +1080,10 @@ int main(void)
     tcase_add_test(tests, an_inode_without_its_contents_is_dropped);
     tcase_add_test(tests, attributes_apart_and_their_table_agree_again);
     tcase_add_loop_test(tests, a_table_that_is_missing_or_senseless_is_dropped, 0, 2);
+    tcase_add_test(tests, a_table_that_is_longer_than_any_can_be_is_dropped);
     tcase_add_test(tests, orphans_that_are_none_and_deleted_files_that_are_forgotten);
     tcase_add_loop_test(tests, without_its_super_record_or_root_a_filesystem_is_still_found, 0, 2);
+    tcase_add_test(tests, a_filesystem_of_another_format_is_left_as_it_is);
     tcase_add_test(tests, values_and_keys_of_no_kind_are_dropped);
     tcase_add_loop_test(tests, a_damaged_chunk_costs_that_chunk_only, 0, PLACES + 1);
     tcase_add_loop_test(tests, a_damaged_inode_costs_that_file_only, 0, PLACES);
