@@ -88,7 +88,6 @@ void txn_begin(struct fs_session *s)
     t->mask_count = t->patch_count = t->part_count = t->fold_count = 0;
     t->inodes_added = 0;
     t->adopted = t->data_bytes = 0;
-    t->gap_changed = false;
     fs_now(s->fs, &t->now);
     store_unit_begin(s->store);
 }

@@ -11,7 +11,7 @@
  *      name goes. So a name goes by 8 bytes.
  *   5. The block of first_seq has a name, unless the directory is empty. Blocks without names after it, all
  *      of whose numbers were given, make up gaps that readdir can jump: [a, b) has 'G' a = b and 'H' b = a.
- *      (Where two blocks die in one unit, the second stays out of them: readdir then probes it.)
+ *      A unit takes one name out of a directory at most, so one block at most dies in it.
  */
 #include "private.h"
 
@@ -315,9 +315,6 @@ static int bury_block(struct fs_session *s, struct inode *dir, uint64_t block)
     struct fs_key before = key_gap_end(dir->ino, block), after = key_gap(dir->ino, block + 1);
     int rc = 0, joins = 0;
 
-    if (s->txn.gap_changed)
-        return 0;
-    s->txn.gap_changed = true;
     if ((rc = get_gap(s, NULL, &before, &first)) == 0)
         rc = first < block ? store_unit_delete(s->store, before.bytes, before.len) : -EIO;
     if (rc < 0 && rc != -ENOENT)

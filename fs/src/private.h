@@ -124,7 +124,6 @@ struct txn {
     uint8_t mask_bytes[TXN_MASKS][MASKS_BYTES];
     unsigned patch_count, part_count, fold_count; /* in use, of the session's */
     uint8_t orphan_bytes[2][ORPHAN_BYTES], gap_bytes[2][WORD_BYTES];
-    bool gap_changed;
     struct dead dead[2]; /* orphans made; orphan 0: none */
     unsigned dead_count;
     uint64_t adopted;     /* an inode that is no orphan any more; 0: none */
