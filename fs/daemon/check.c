@@ -176,11 +176,7 @@ static int check(struct checking *checking, bool repair)
         print_json_result(checking, status, &checked);
     else
         print_result(checking, status, &checked, repair);
-    if (fflush(stdout) != 0) {
-        complain("stdout", "%s", strerror(errno));
-        return CHECK_FAILED;
-    }
-    return status;
+    return finish_output(status, CHECK_FAILED);
 }
 
 static int usage(const char *format, const char *arg)

@@ -31,14 +31,16 @@ int complain_usage(const char *command, const char *format, ...) __attribute__((
 /* Sends lines to `fd` instead of stderr; -1: to syslog. */
 void complain_to(int fd);
 
-/* A string of a JSON document, on stdout. */
+/* A string of a JSON document, on stdout. What is not UTF-8 of it, as names may be, becomes U+FFFD. */
 void print_json_string(const char *s);
+/* `status`; or, after a line on stderr, `failed` if not all of stdout could be written. */
+int finish_output(int status, int failed);
 
 /* ---- progress.c ---------------------------------------------------------------------------------- */
 
 /* A line on stderr that is written again and again, on a terminal; nothing elsewhere. Zero it. */
 struct progress {
-    uint64_t since_ms, told_ms, first_bytes;
+    uint64_t since_ms, told_ms, first_bytes, last_bytes;
     bool shown;
 };
 void progress_tell(struct progress *progress, const char *path, const char *phase, uint64_t done_bytes,

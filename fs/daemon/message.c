@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "cli.h"
 
+#include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -62,16 +63,44 @@ int complain_usage(const char *command, const char *format, ...)
     return STATUS_USAGE;
 }
 
+/* Bytes of the character at `s`, which ends with a NUL; 0: that is not UTF-8. */
+static size_t utf8_len(const unsigned char *s)
+{
+    /* What the second byte may be after those that would allow too long a form, a surrogate, or what is beyond. */
+    unsigned char least = *s == 0xe0 ? 0xa0 : *s == 0xf0 ? 0x90 : 0x80;
+    unsigned char most = *s == 0xed ? 0x9f : *s == 0xf4 ? 0x8f : 0xbf;
+    size_t len = *s < 0x80 ? 1 : *s < 0xc2 ? 0 : *s < 0xe0 ? 2 : *s < 0xf0 ? 3 : *s < 0xf5 ? 4 : 0;
+
+    if (len > 1 && (s[1] < least || s[1] > most))
+        return 0;
+    for (size_t i = 2; i < len; i++)
+        if ((s[i] & 0xc0) != 0x80)
+            return 0;
+    return len;
+}
+
 void print_json_string(const char *s)
 {
+    size_t len;
     putchar('"');
-    for (const unsigned char *c = (const unsigned char *)s; *c; c++) {
-        if (*c == '"' || *c == '\\')
+    for (const unsigned char *c = (const unsigned char *)s; *c; c += len ? len : 1) {
+        len = utf8_len(c);
+        if (len == 0)
+            fputs("\\ufffd", stdout);
+        else if (*c == '"' || *c == '\\')
             printf("\\%c", *c);
         else if (*c < 0x20)
             printf("\\u%04x", *c);
         else
-            putchar(*c);
+            fwrite(c, 1, len, stdout);
     }
     putchar('"');
+}
+
+int finish_output(int status, int failed)
+{
+    if (fflush(stdout) == 0 && !ferror(stdout))
+        return status;
+    complain("stdout", "not all of the result could be written: %s", strerror(errno));
+    return failed;
 }

@@ -34,10 +34,11 @@ void progress_tell(struct progress *progress, const char *path, const char *phas
     uint64_t now = now_ms();
     if (!isatty(STDERR_FILENO))
         return;
-    if (progress->since_ms == 0 || done_bytes < progress->first_bytes) {
+    if (progress->since_ms == 0 || done_bytes < progress->last_bytes) { /* the next phase */
         progress->since_ms = now;
         progress->first_bytes = done_bytes;
     }
+    progress->last_bytes = done_bytes;
     if (now - progress->told_ms < EVERY_MS)
         return;
     progress->told_ms = now;

@@ -48,8 +48,9 @@ static int add_faults(const struct fs_scrub *part)
 
 static int match(const char *path, const struct stat *st, int type, struct FTW *ftw)
 {
-    (void)type;
     (void)ftw;
+    if (type == FTW_NS) /* there is no number */
+        return 0;
     for (size_t i = 0; i < found.count; i++) {
         struct hit *hit = &found.hits[i];
         const char *below = path + strlen(found.mountpoint);
@@ -155,7 +156,7 @@ static int scrub(const char *path, bool restart, uint64_t rate, bool json)
         free(found.hits[i].path);
     free(found.hits);
     mounted_free(&mounted);
-    return status;
+    return finish_output(status, CHECK_FAILED);
 }
 
 static int usage(const char *format, const char *arg)

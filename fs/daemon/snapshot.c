@@ -85,8 +85,7 @@ static int list(int dir, const char *path, bool json)
     }
     if (json)
         printf("%s]\n", count ? "\n" : "");
-    if (fflush(stdout) != 0)
-        status = complain("stdout", "%s", strerror(errno));
+    status = finish_output(status, STATUS_FAILED);
 out:
     closedir(stream);
     free(all);

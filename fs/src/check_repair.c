@@ -488,21 +488,6 @@ static int reap_later(struct check *c, uint64_t ino)
 
 /* ---- extended attributes ---------------------------------------------------------------------------------------- */
 
-static uint32_t flag_of(const struct xattr *xattr)
-{
-    static const struct {
-        const char *name;
-        uint32_t flag;
-    } flags[] = {{FS_ACL_ACCESS, INODE_ACCESS_ACL},
-                 {FS_ACL_DEFAULT, INODE_DEFAULT_ACL},
-                 {"security.capability", INODE_CAPABILITY}};
-
-    for (size_t i = 0; i < sizeof flags / sizeof flags[0]; i++)
-        if (xattr->name_len == strlen(flags[i].name) && memcmp(xattr->name, flags[i].name, xattr->name_len) == 0)
-            return flags[i].flag;
-    return 0;
-}
-
 /* STORE_NOT_FOUND, too, for what is too long to be one. */
 static int get_table(struct check *c, uint64_t ino, uint8_t table[XATTR_TABLE_MAX], uint32_t *ret_len)
 {
@@ -533,9 +518,9 @@ static int mend_table(struct check *c, uint64_t ino)
         if (!xattr.value && (store_read_wait(c->session, &read) != 0 || read.value_len != xattr.value_len))
             continue;
         kept_len = xattr_append(kept, kept_len, &xattr);
-        flags |= flag_of(&xattr);
+        flags |= xattr_flag(xattr.name, xattr.name_len);
     }
-    inode.flags &= ~(uint32_t)(INODE_XATTRS | INODE_ACCESS_ACL | INODE_DEFAULT_ACL | INODE_CAPABILITY);
+    inode.flags &= ~(uint32_t)(INODE_XATTRS | INODE_XATTR_FLAGS);
     inode.flags |= flags | (kept_len > 0 ? INODE_XATTRS : 0);
     rc = kept_len > 0 ? put(c, &key, kept, kept_len) : drop(c, &key);
     return rc < 0 ? rc : put_inode(c, &inode);

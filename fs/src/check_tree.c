@@ -52,6 +52,7 @@ static int add_node(struct check *c, const struct inode *inode)
     struct node *node = &c->nodes[c->node_count++];
     *node = (struct node){
         .ino = inode->ino, .nlink = inode->nlink, .mode = (uint16_t)inode->mode, .flags = (uint8_t)inode->flags};
+    node->attributes = inode->flags & INODE_XATTR_FLAGS;
     if (S_ISDIR(inode->mode)) {
         node->dir.parent = inode->parent;
         node->dir.first_seq = inode->first_seq;
@@ -387,6 +388,7 @@ static int take_table(struct check *c, const struct store_item *item)
         int next = xattr_next(item->value, item->value_len, at, &xattr);
         if (next < 0)
             return check_fault(c, FAULT_ATTRIBUTES, ino, "extended attributes make no sense");
+        node->attributes -= xattr_flag(xattr.name, xattr.name_len);
         if (!xattr.value)
             node->attributes += (uint32_t)sum_of_name(xattr.value_len, xattr.name, xattr.name_len);
         at = (uint32_t)next;

@@ -42,7 +42,7 @@ struct node {
     uint8_t state;
     uint32_t subdirs;    /* found */
     int32_t entries;     /* as it says, less those found */
-    uint32_t attributes; /* apart: in the table, less values found */
+    uint32_t attributes; /* apart: in the table, less values found; and flags, less those of the table */
     union {
         struct {
             uint64_t parent, first_seq, next_seq;

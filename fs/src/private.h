@@ -285,6 +285,8 @@ int attr_kill(struct fs_session *s, struct inode *inode, unsigned kill);
 
 /* xattr.c: the attributes of an inode of the open unit. Load, change, store: each once per unit; between load
  * and store the table is s->xattrs. */
+/* INODE_* that says that the attribute is there; 0: none does. */
+uint32_t xattr_flag(const char *name, size_t len);
 int xattrs_load(struct fs_session *s, const struct view *view, const struct inode *inode);
 /* The value; *ret_len is its length, of which at most `room` bytes are copied. -ENODATA. */
 int xattrs_get(struct fs_session *s, const struct view *view, const char *name, void *buf, uint32_t room,

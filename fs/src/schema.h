@@ -95,7 +95,8 @@ enum {
     INODE_LINKABLE = 32,    /* made without a name, and may get one */
     INODE_INLINE = 64,      /* its contents stand in its record: of all symlinks, of short files that are not empty */
     INODE_PATCHED = 128,    /* chunks may have patches */
-    INODE_FLAGS = 255
+    INODE_FLAGS = 255,
+    INODE_XATTR_FLAGS = INODE_ACCESS_ACL | INODE_DEFAULT_ACL | INODE_CAPABILITY
 };
 struct inode {
     uint64_t ino; /* from the key */

@@ -36,7 +36,7 @@ static int check_name_of(const char *name)
     return -EOPNOTSUPP;
 }
 
-static uint32_t flag_of(const char *name, size_t len)
+uint32_t xattr_flag(const char *name, size_t len)
 {
     static const struct {
         const char *name;
@@ -136,7 +136,7 @@ int xattrs_put(struct fs_session *s, struct inode *inode, const char *name, cons
     if (len <= FS_XATTR_INLINE && bytes + len <= sizeof x->table - x->len)
         added.value = len > 0 ? value : (const uint8_t *)"";
     x->len = xattr_append(x->table, x->len, &added);
-    inode->flags |= flag_of(name, added.name_len);
+    inode->flags |= xattr_flag(name, added.name_len);
     if (!added.value)
         return store_unit_upsert(s->store, key.bytes, key.len, &(struct store_piece){value, len}, 1, 0);
     return was_apart ? store_unit_delete(s->store, key.bytes, key.len) : 0;
@@ -150,7 +150,7 @@ int xattrs_drop(struct fs_session *s, struct inode *inode, const char *name)
 
     if (rc < 0)
         return rc;
-    inode->flags &= ~flag_of(name, strlen(name));
+    inode->flags &= ~xattr_flag(name, strlen(name));
     return apart ? store_unit_delete(s->store, key.bytes, key.len) : 0;
 }
 
@@ -315,7 +315,7 @@ static int change(struct fs_session *s, struct inode *inode, const char *name, c
         return -EEXIST;
     if (there < 0 && (drop || (flags & XATTR_REPLACE)))
         return -ENODATA;
-    if (value && (flag_of(name, strlen(name)) & (INODE_ACCESS_ACL | INODE_DEFAULT_ACL))) {
+    if (value && (xattr_flag(name, strlen(name)) & (INODE_ACCESS_ACL | INODE_DEFAULT_ACL))) {
         rc = set_acl(inode, name, value, len, kill);
         if (rc < 0)
             return rc;

@@ -472,9 +472,8 @@ START_TEST(a_gap_as_long_as_a_directory_can_be_is_not_walked_through)
 
     inode.next_seq = FS_SEQ_END;
     put_inode(&inode);
-    put_word(key_gap(tree.many, 1), FS_SEQ_END / FS_BLOCK_NAMES);
-    put_word(key_gap_end(tree.many, FS_SEQ_END / FS_BLOCK_NAMES), 1);
-    drop(key_gap_end(tree.many, 3));
+    put_word(key_gap(tree.many, 5), FS_SEQ_END / FS_BLOCK_NAMES);
+    put_word(key_gap_end(tree.many, FS_SEQ_END / FS_BLOCK_NAMES), 5);
     find_and_mend("/dir/many", 0);
 }
 END_TEST
@@ -779,16 +778,27 @@ START_TEST(a_table_that_is_missing_or_senseless_is_dropped)
 }
 END_TEST
 
+START_TEST(an_inode_knows_which_attributes_are_in_its_table)
+{
+    struct inode inode = inode_of(_i == 0 ? tree.attributes : tree.below);
+
+    inode.flags |= INODE_ACCESS_ACL;
+    put_inode(&inode);
+    find_and_mend(_i == 0 ? "/dir/attributes" : "/dir/below", 0);
+    ck_assert_uint_eq(inode_of(inode.ino).flags & INODE_XATTR_FLAGS, 0);
+}
+END_TEST
+
 START_TEST(a_table_that_is_longer_than_any_can_be_is_dropped)
 {
     static uint8_t table[XATTR_TABLE_MAX + FS_XATTR_INLINE + 100], value[FS_XATTR_INLINE];
     uint32_t len = 0;
     char name[32];
 
+    len = xattr_append(table, len, &(struct xattr){"user.long", 9, NULL, 2000});
     for (unsigned i = 0; len <= XATTR_TABLE_MAX; i++) {
         snprintf(name, sizeof name, "user.%u", i);
-        struct xattr xattr = {name, strlen(name), i == 0 ? NULL : value, sizeof value};
-        len = xattr_append(table, len, &xattr);
+        len = xattr_append(table, len, &(struct xattr){name, strlen(name), value, sizeof value});
     }
     log_bytes = 1 << 20; /* a value may be a quarter */
     put(key_xattrs(tree.attributes), table, len);
@@ -1080,6 +1090,7 @@ int main(void)
     tcase_add_test(tests, an_inode_without_its_contents_is_dropped);
     tcase_add_test(tests, attributes_apart_and_their_table_agree_again);
     tcase_add_loop_test(tests, a_table_that_is_missing_or_senseless_is_dropped, 0, 2);
+    tcase_add_loop_test(tests, an_inode_knows_which_attributes_are_in_its_table, 0, 2);
     tcase_add_test(tests, a_table_that_is_longer_than_any_can_be_is_dropped);
     tcase_add_test(tests, orphans_that_are_none_and_deleted_files_that_are_forgotten);
     tcase_add_loop_test(tests, without_its_super_record_or_root_a_filesystem_is_still_found, 0, 2);

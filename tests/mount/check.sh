@@ -16,7 +16,7 @@ expect() {
     }
 }
 json() { python3 -c 'import json, sys
-d = json.load(open(sys.argv[1]))
+d = json.load(open(sys.argv[1], encoding="utf-8", errors="strict"))
 assert eval(sys.argv[2]), (sys.argv[2], d)' "$work/out" "$1" || fail "JSON: $1"; }
 # Overwrites one byte of the marker that a file holds, on the disk.
 damage() {
@@ -88,6 +88,9 @@ grep -q '^/a/file2: contents cannot be read' "$work/out" || {
 }
 expect 4 "$FASTERFS" scrub "$mnt" --restart --rate=0 --json
 json 'd["result"] == "damaged" and any(f["path"] == "/a/file2" for f in d["list"])'
+status=0
+"$FASTERFS" scrub "$mnt" --restart --rate=0 >/dev/full 2>"$work/err" || status=$?
+[ $status = 8 ] || fail "a result that could not be written: status $status, not 8"
 umount_it
 
 say "and found, and mended, when it is not"
@@ -108,6 +111,16 @@ grep -v ' a/file2$\|  ./a/file2$\|^a/file2 ' "$work/before" | cmp - "$work/after
 echo again >"$mnt/a/file2"
 umount_it
 expect 0 "$FASTERFS" check "$store"
+
+say "a name that is not UTF-8 leaves JSON what it is"
+odd=$(printf 'odd\377"\303\244\355\240\200')
+mount_it
+printf 'the-marker-of-odd %s' "$(seq 2000)" >"$mnt/a/$odd"
+umount_it
+damage the-marker-of-odd
+expect 4 "$FASTERFS" check --json "$store"
+json 'any(f["path"] == "/a/odd\ufffd\"\u00e4\ufffd\ufffd\ufffd" for f in d["list"])'
+expect 1 "$FASTERFS" check --repair "$store"
 
 say "a log that is damaged before its end: refused, mended, mounted"
 mount_it
