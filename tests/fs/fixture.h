@@ -153,4 +153,22 @@ static inline int fixture_run(Suite *suite)
     return failed ? 1 : 0;
 }
 
+static inline TCase *fixture_case(const char *name, SFun setup, SFun teardown)
+{
+    TCase *tests = tcase_create(name);
+
+    tcase_add_checked_fixture(tests, setup, teardown);
+    tcase_set_timeout(tests, 120);
+    return tests;
+}
+
+/* A program of one case. */
+static inline int fixture_run_case(const char *name, TCase *tests)
+{
+    Suite *suite = suite_create(name);
+
+    suite_add_tcase(suite, tests);
+    return fixture_run(suite);
+}
+
 #endif

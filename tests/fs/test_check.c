@@ -1,294 +1,13 @@
 // SPDX-License-Identifier: MIT
 /*
- * A tree is made, one thing in its store is damaged, and the check has to find it, name the file, and mend it; a second
- * check then finds nothing, and every file that was not hit is what it was.
- *
- * Damage comes in two kinds: records that do not belong together (written through the store), and bits flipped in the
- * log, in index images and superblocks.
+ * The check of records that do not belong together, or say nothing: they are written through the store, every checksum
+ * right.
  */
-#include "fixture.h"
-#include "schema.h"
+#include "checking.h"
 
-#include <device/memory.h>
 #include <sys/xattr.h>
 
-/* ---- the tree ------------------------------------------------------------------------------------------- */
-
-#define NAMES 60
-
-static struct {
-    uint64_t dir, below, file, linked, sparse, link, attributes, patched, many, small[NAMES];
-} tree;
-
-static uint8_t pattern(uint64_t ino, uint64_t at)
-{
-    return (uint8_t)((ino * 131 + at * 7 + at / 4096) % 251 + 1);
-}
-
-static void fill(uint64_t ino, uint64_t from, uint64_t len)
-{
-    static uint8_t buf[FS_CHUNK_BYTES];
-
-    for (uint64_t done = 0; done < len;) {
-        size_t part = len - done < sizeof buf ? len - done : sizeof buf;
-        for (size_t i = 0; i < part; i++)
-            buf[i] = pattern(ino, from + done + i);
-        ck_assert_int_eq(fs_write(s, ino, buf, part, from + done, 0), (ssize_t)part);
-        done += part;
-    }
-}
-
-/* Pages of `patched` that are written once its chunks are on the disk only. */
-#define PATCHED_BYTES (3 * FS_CHUNK_BYTES + 10000u)
-static const struct {
-    unsigned chunk, page;
-} PATCHES[] = {{0, 1}, {1, 3}, {1, 4}, {3, 2}};
-#define PATCH_COUNT (sizeof PATCHES / sizeof PATCHES[0])
-
-static uint64_t patch_at(unsigned i)
-{
-    return PATCHES[i].chunk * FS_CHUNK_BYTES + PATCHES[i].page * FS_PAGE_BYTES;
-}
-
-static uint64_t page_end(uint64_t at)
-{
-    return at + FS_PAGE_BYTES < PATCHED_BYTES ? at + FS_PAGE_BYTES : PATCHED_BYTES;
-}
-
-static void write_patches(void)
-{
-    uint8_t page[FS_PAGE_BYTES];
-
-    for (unsigned i = 0; i < PATCH_COUNT; i++) {
-        uint64_t at = patch_at(i), len = page_end(at) - at;
-        for (uint64_t j = 0; j < len; j++)
-            page[j] = (uint8_t)~pattern(tree.patched, at + j);
-        ck_assert_int_eq(fs_write(s, tree.patched, page, len, at, 0), (ssize_t)len);
-    }
-}
-
-/* What it was; the pages of `zeros`, a bit for each patch, are zeros, those of `old` what they were before. */
-static void check_patched(unsigned zeros, unsigned old)
-{
-    static uint8_t buf[PATCHED_BYTES];
-    uint8_t mask[PATCHED_BYTES / FS_PAGE_BYTES + 1], zero[PATCHED_BYTES / FS_PAGE_BYTES + 1] = {0};
-
-    memset(mask, 0, sizeof mask);
-    for (unsigned i = 0; i < PATCH_COUNT; i++) {
-        mask[patch_at(i) / FS_PAGE_BYTES] = old & 1u << i ? 0 : 0xff;
-        zero[patch_at(i) / FS_PAGE_BYTES] = (zeros >> i) & 1;
-    }
-    ck_assert_int_eq(fs_read(s, tree.patched, buf, sizeof buf, 0), (ssize_t)sizeof buf);
-    for (uint64_t at = 0; at < sizeof buf; at++) {
-        uint64_t page = at / FS_PAGE_BYTES;
-        uint8_t should = zero[page] ? 0 : pattern(tree.patched, at) ^ mask[page];
-        if (buf[at] != should)
-            ck_abort_msg("byte %llu of `patched` is not what it was", (unsigned long long)at);
-    }
-}
-
-/* A directory of five blocks, of which the second and the third are a gap, and one with names that are gone. */
-#define MANY (4 * FS_BLOCK_NAMES + 5)
-
-static void make_many(void)
-{
-    struct fs_attr attr;
-    char name[32];
-
-    tree.many = make_dir(tree.dir, "many");
-    uint64_t file = make_file(tree.many, "0");
-    for (unsigned i = 1; i < MANY; i++) {
-        snprintf(name, sizeof name, "%u", i);
-        ck_assert_int_eq(fs_link(s, file, tree.many, name, &attr), 0);
-        fs_forget(s, file, 1);
-    }
-    for (unsigned i = FS_BLOCK_NAMES; i < 3 * FS_BLOCK_NAMES + 3; i++) {
-        snprintf(name, sizeof name, "%u", i);
-        ck_assert_int_eq(fs_unlink(s, tree.many, name), 0);
-    }
-}
-
-static void make_tree(void)
-{
-    struct fs_attr attr;
-    char name[32];
-
-    tree.dir = make_dir(FS_INO_ROOT, "dir");
-    tree.below = make_dir(tree.dir, "below");
-    tree.file = make_file(tree.below, "file");
-    fill(tree.file, 0, 200000);
-    tree.linked = make_file(tree.dir, "linked");
-    fill(tree.linked, 0, 1000);
-    ck_assert_int_eq(fs_link(s, tree.linked, tree.below, "again", &attr), 0);
-    fs_forget(s, tree.linked, 1);
-    tree.sparse = make_file(tree.dir, "sparse");
-    fill(tree.sparse, 10 * FS_CHUNK_BYTES + 5, 70000);
-    ck_assert_int_eq(fs_symlink(s, &cred, tree.dir, "symlink", "below/file", &attr), 0);
-    tree.link = attr.ino;
-    fs_forget(s, tree.link, 1);
-    tree.attributes = make_file(tree.dir, "attributes");
-    ck_assert_int_eq(fs_setxattr(s, tree.attributes, "user.short", "value", 5, 0, 0), 0);
-    static uint8_t value[2000];
-    memset(value, 'x', sizeof value);
-    ck_assert_int_eq(fs_setxattr(s, tree.attributes, "user.long", value, sizeof value, 0, 0), 0);
-    for (unsigned i = 0; i < NAMES; i++) {
-        snprintf(name, sizeof name, "small%u", i);
-        tree.small[i] = make_file(tree.dir, name);
-        fill(tree.small[i], 0, 100 + i);
-    }
-    tree.patched = make_file(tree.dir, "patched");
-    fill(tree.patched, 0, PATCHED_BYTES);
-    make_many();
-    for (unsigned i = 16; i < 40; i++) { /* leaves bits of a block */
-        snprintf(name, sizeof name, "small%u", i);
-        ck_assert_int_eq(fs_unlink(s, tree.dir, name), 0);
-        tree.small[i] = 0;
-    }
-}
-
-/* Is the file what it was? */
-static bool is_whole(uint64_t ino, uint64_t from, uint64_t len)
-{
-    static uint8_t buf[1 << 20];
-
-    if (fs_read(s, ino, buf, len, from) != (ssize_t)len)
-        return false;
-    for (uint64_t i = 0; i < len; i++)
-        if (buf[i] != pattern(ino, from + i))
-            return false;
-    return true;
-}
-
-static int count_name(void *ctx, const struct fs_dirent *entry)
-{
-    (void)entry;
-    ++*(unsigned *)ctx;
-    return 0;
-}
-
-/* All but what `hit` says was damaged. */
-static void check_others(uint64_t hit)
-{
-    char name[32];
-    unsigned listed = 0;
-
-    for (unsigned i = 0; i < NAMES; i++) {
-        if (tree.small[i] == 0 || tree.small[i] == hit)
-            continue;
-        snprintf(name, sizeof name, "small%u", i);
-        ck_assert_msg(is_whole(tree.small[i], 0, 100 + i), "small%u is not what it was", i);
-        if (hit != tree.dir)
-            ck_assert_int_eq(look(tree.dir, name), (int64_t)tree.small[i]);
-    }
-    if (hit != tree.file)
-        ck_assert(is_whole(tree.file, 0, 200000));
-    if (hit != tree.linked)
-        ck_assert(is_whole(tree.linked, 0, 1000));
-    if (hit != tree.sparse)
-        ck_assert(is_whole(tree.sparse, 10 * FS_CHUNK_BYTES + 5, 70000));
-    if (hit != tree.patched)
-        check_patched(0, 0);
-    ck_assert_int_eq(fs_readdir(s, tree.dir, 0, false, count_name, &listed), 0);
-    ck_assert_uint_ge(listed, 2 + NAMES - 24);
-    listed = 0;
-    ck_assert_int_eq(fs_readdir(s, tree.many, 0, false, count_name, &listed), 0);
-    ck_assert_uint_eq(listed, 2 + MANY - 2 * FS_BLOCK_NAMES - 3);
-    /* And it goes on. */
-    uint64_t more = make_file(FS_INO_ROOT, "more");
-    fill(more, 0, 5000);
-    ck_assert(is_whole(more, 0, 5000));
-}
-
-/* ---- the check ------------------------------------------------------------------------------------------- */
-
-static struct {
-    unsigned count, named;
-    const char *wanted; /* in a path */
-    char all[4000];
-} told;
-
-static void take_fault(void *ctx, const struct fs_fault *fault)
-{
-    size_t used = strlen(told.all);
-
-    (void)ctx;
-    told.count++;
-    told.named += told.wanted && fault->path && strstr(fault->path, told.wanted);
-    snprintf(told.all + used, sizeof told.all - used, "%s: %s\n", fault->path ? fault->path : "-", fault->what);
-}
-
-static struct fs_checked check(bool repair, const char *wanted)
-{
-    struct fs_check_options options = {.memory_bytes = 4 << 20, .repair = repair, .fault = take_fault};
-    struct fs_checked checked;
-
-    memset(&told, 0, sizeof told);
-    told.wanted = wanted;
-    int rc = fs_check(device, &options, &checked);
-    ck_assert_msg(rc == 0, "fs_check: %s %s", strerror(-rc), checked.message);
-    ck_assert_uint_eq(told.count, checked.faults);
-    return checked;
-}
-
-static void expect_clean(void)
-{
-    struct fs_checked checked = check(false, NULL);
-
-    ck_assert_msg(checked.faults == 0, "%s", told.all);
-}
-
-/* Finds, mends, finds nothing more; then all but `hit` is whole. */
-static void find_and_mend(const char *path, uint64_t hit)
-{
-    struct fs_checked checked = check(false, path);
-
-    ck_assert_uint_gt(checked.faults, 0);
-    ck_assert_msg(!path || told.named > 0, "%s is not named:\n%s", path, told.all);
-    checked = check(true, path);
-    ck_assert_msg(checked.left == 0 && checked.mended == checked.faults, "left:\n%s", told.all);
-    expect_clean();
-    fixture_open();
-    check_others(hit);
-    fixture_close();
-    expect_clean();
-}
-
-static void setup(void)
-{
-    ck_assert_int_eq(device_memory_open(&device), 0);
-    fixture_open();
-    make_tree();
-    fixture_close();
-    fixture_open();
-    write_patches();
-    fixture_close();
-}
-
-static void teardown(void)
-{
-    device_close(device);
-}
-
-/* ---- records that do not belong together ------------------------------------------------------------------ */
-
-static struct store *store;
-static struct store_session *session;
-
-static void open_raw(void)
-{
-    struct store_options options = {
-        .memory_bytes = log_bytes * 4, .log_bytes = log_bytes, .segment_bytes = segment_bytes, .no_background = true};
-    struct store_opened opened;
-
-    ck_assert_int_eq(store_open(device, &options, &store, &opened), 0);
-    ck_assert_int_eq(store_session_open(store, &session), 0);
-}
-
-static void close_raw(void)
-{
-    store_session_close(session);
-    ck_assert_int_eq(store_close(store), 0);
-}
+/* ---- records ---------------------------------------------------------------------------------------------- */
 
 static void drop(struct fs_key key)
 {
@@ -333,6 +52,35 @@ static void put_entry(uint64_t parent, const char *name, struct entry entry)
     entry_encode(&entry, bytes);
     put(key_entry(parent, name, strlen(name)), bytes, sizeof bytes);
 }
+
+/* What it has now; *ret_len is its length. */
+static void get(struct fs_key key, void *buf, uint32_t room, uint32_t *ret_len)
+{
+    open_raw();
+    ck_assert_int_eq(store_get(session, key.bytes, key.len, buf, room, ret_len), 0);
+    close_raw();
+    ck_assert_uint_le(*ret_len, room);
+}
+
+static void put_word(struct fs_key key, uint64_t word)
+{
+    uint8_t bytes[WORD_BYTES];
+
+    word_encode(word, bytes);
+    put(key, bytes, sizeof bytes);
+}
+
+static uint64_t word_of(struct fs_key key)
+{
+    uint8_t bytes[WORD_BYTES];
+    uint32_t len;
+
+    get(key, bytes, sizeof bytes, &len);
+    ck_assert_uint_eq(len, sizeof bytes);
+    return word_decode(bytes);
+}
+
+/* ---- names and inodes ------------------------------------------------------------------------------------- */
 
 START_TEST(a_sound_store_has_no_faults)
 {
@@ -414,32 +162,7 @@ START_TEST(names_of_a_directory_that_nobody_knows_are_kept)
 }
 END_TEST
 
-/* What it has now; *ret_len is its length. */
-static void get(struct fs_key key, void *buf, uint32_t room, uint32_t *ret_len)
-{
-    open_raw();
-    ck_assert_int_eq(store_get(session, key.bytes, key.len, buf, room, ret_len), 0);
-    close_raw();
-    ck_assert_uint_le(*ret_len, room);
-}
-
-static void put_word(struct fs_key key, uint64_t word)
-{
-    uint8_t bytes[WORD_BYTES];
-
-    word_encode(word, bytes);
-    put(key, bytes, sizeof bytes);
-}
-
-static uint64_t word_of(struct fs_key key)
-{
-    uint8_t bytes[WORD_BYTES];
-    uint32_t len;
-
-    get(key, bytes, sizeof bytes, &len);
-    ck_assert_uint_eq(len, sizeof bytes);
-    return word_decode(bytes);
-}
+/* ---- listings --------------------------------------------------------------------------------------------- */
 
 START_TEST(a_listing_that_is_not_there_is_made_anew)
 {
@@ -557,15 +280,6 @@ static void change_mask(unsigned chunk, uint16_t mask)
     masks_encode(masks, bytes);
     put(key, bytes, sizeof bytes);
 }
-
-static void find_and_mend_patched(unsigned zeros, unsigned old)
-{
-    find_and_mend("/dir/patched", tree.patched);
-    fixture_open();
-    check_patched(zeros, old);
-    fixture_close();
-}
-
 START_TEST(a_patch_that_is_missing_or_too_short_is_zeros_then)
 {
     if (_i < 2)
@@ -626,7 +340,7 @@ START_TEST(a_patch_is_zeros_beyond_the_end_again)
 }
 END_TEST
 
-/* ---- the rest --------------------------------------------------------------------------------------------- */
+/* ---- counts, chunks, attributes, the whole ------------------------------------------------------------------ */
 
 START_TEST(counts_are_set_right)
 {
@@ -867,200 +581,10 @@ START_TEST(values_and_keys_of_no_kind_are_dropped)
 }
 END_TEST
 
-/* ---- bits in the log ------------------------------------------------------------------------------------------ */
-
-struct where {
-    struct fs_key key;
-    uint64_t address;
-};
-
-static int find_record(void *ctx, const struct store_item *item)
-{
-    struct where *where = ctx;
-
-    if (item->key_len == where->key.len && memcmp(item->key, where->key.bytes, item->key_len) == 0)
-        where->address = item->address;
-    return 0;
-}
-
-static void flip_at(uint64_t address, unsigned bit)
-{
-    char name[64];
-
-    snprintf(name, sizeof name, "log.%016llx", (unsigned long long)(address / segment_bytes));
-    ck_assert_int_eq(device_memory_flip(device, name, address % segment_bytes, bit), 0);
-}
-
-/* Damages the newest record of the key: a bit at `offset` in it. */
-static void flip_record(struct fs_key key, unsigned offset)
-{
-    struct where where = {.key = key};
-
-    open_raw();
-    ck_assert_int_eq(store_scan_log(session, find_record, &where), 0);
-    close_raw();
-    ck_assert_uint_gt(where.address, 0);
-    flip_at(where.address + offset, 2);
-}
-
-/* In the header, the key, the value. */
-static const unsigned places[] = {0, 4, 12, 17, 21, 25, 33, 42, 56, 60};
-#define PLACES ((int)(sizeof places / sizeof places[0]))
-
-START_TEST(a_damaged_chunk_costs_that_chunk_only)
-{
-    flip_record(key_chunk(tree.file, 1), _i < PLACES ? places[_i] : 40000);
-    find_and_mend("/dir/below/file", tree.file);
-    fixture_open();
-    ck_assert(is_whole(tree.file, 0, FS_CHUNK_BYTES));
-    ck_assert(is_whole(tree.file, 2 * FS_CHUNK_BYTES, 200000 - 2 * FS_CHUNK_BYTES));
-    fixture_close();
-}
-END_TEST
-
-START_TEST(a_damaged_inode_costs_that_file_only)
-{
-    flip_record(key_inode(tree.small[7]), places[_i]);
-    find_and_mend(NULL, tree.small[7]);
-}
-END_TEST
-
-START_TEST(a_damaged_name_costs_that_name_only)
-{
-    flip_record(key_entry(tree.dir, "small9", 6), places[_i]);
-    struct fs_checked checked = check(false, "/dir");
-    ck_assert_uint_gt(checked.faults, 0);
-    ck_assert_uint_gt(told.named, 0);
-    ck_assert_uint_eq(check(true, NULL).left, 0);
-    expect_clean();
-    fixture_open();
-    ck_assert(is_whole(tree.small[9], 0, 109));
-    tree.small[9] = 0; /* its name is in lost+found now */
-    make_file(tree.dir, "instead");
-    check_others(0);
-    fixture_close();
-}
-END_TEST
-
-START_TEST(a_damaged_patch_costs_that_page_only)
-{
-    flip_record(key_patch(tree.patched, PATCHES[2].chunk, PATCHES[2].page), places[_i]);
-    find_and_mend_patched(1u << 2, 0);
-}
-END_TEST
-
-START_TEST(damaged_masks_are_made_anew_from_the_patches)
-{
-    flip_record(key_masks(tree.patched, 0), 33 + 15 * (unsigned)_i);
-    find_and_mend_patched(0, 0);
-}
-END_TEST
-
-START_TEST(damaged_blocks_and_bits_cost_nothing)
-{
-    if (_i < PLACES)
-        flip_record(key_block(tree.dir, 0), places[_i]);
-    else
-        flip_record(key_live(tree.dir, 0), places[_i - PLACES]);
-    find_and_mend("/dir", 0);
-}
-END_TEST
-
-START_TEST(a_damaged_directory_keeps_what_is_in_it)
-{
-    flip_record(key_inode(tree.dir), places[_i]);
-    find_and_mend("/dir", 0);
-}
-END_TEST
-
-START_TEST(damage_is_passed_over_when_space_is_given_back_and_when_the_image_is_lost)
-{
-    flip_record(key_chunk(tree.file, 1), 100);
-    ck_assert_uint_eq(check(true, NULL).left, 0);
-    open_raw();
-    for (unsigned i = 0; i < 8; i++)
-        ck_assert_int_eq(store_compact(store, UINT64_MAX), 0);
-    close_raw();
-    expect_clean();
-    fixture_open();
-    check_others(tree.file);
-    fixture_close();
-}
-END_TEST
-
-static int flip_image(void *ctx, const char *name)
-{
-    (void)ctx;
-    return strncmp(name, "index.", 6) == 0 ? device_memory_flip(device, name, 5000, 1) : 0;
-}
-
-START_TEST(index_images_are_made_anew_from_the_log)
-{
-    struct fs_attr attr;
-
-    fixture_open();
-    ck_assert_int_eq(fs_mkdir(s, &cred, FS_INO_SNAPSHOTS, "kept", 0755, &attr), 0);
-    ck_assert_int_eq(fs_unlink(s, tree.dir, "small1"), 0);
-    tree.small[1] = 0;
-    fixture_close();
-    ck_assert_int_eq(device_list(device, flip_image, NULL), 0);
-    find_and_mend(NULL, 0);
-    fixture_open();
-    int64_t root = look(FS_INO_SNAPSHOTS, "kept");
-    int64_t dir = look((uint64_t)root, "dir");
-    ck_assert_int_gt(look((uint64_t)dir, "small1"), 0);
-    fixture_close();
-}
-END_TEST
-
-START_TEST(a_damaged_superblock_is_written_again)
-{
-    ck_assert_int_eq(device_memory_flip(device, _i == 0 ? "superblock.0" : "superblock.1", 40, 3), 0);
-    find_and_mend(NULL, 0);
-}
-END_TEST
-
-/* What was written after the last checkpoint, and damaged before the last commit: an ordinary open refuses. */
-START_TEST(a_log_that_is_damaged_in_the_middle_can_be_mounted_again)
-{
-    fixture_open();
-    uint64_t hit = make_file(FS_INO_ROOT, "hit"), later = 0;
-    fill(hit, 0, 3000);
-    ck_assert_int_eq(fs_sync(fs), 0);
-    for (unsigned i = 0; i < 5; i++) {
-        char name[16];
-        snprintf(name, sizeof name, "later%u", i);
-        later = make_file(FS_INO_ROOT, name);
-        fill(later, 0, 3000);
-        ck_assert_int_eq(fs_sync(fs), 0);
-    }
-    struct where where = {.key = key_chunk(hit, 0)};
-    struct store_session *raw;
-    ck_assert_int_eq(store_session_open(fs_store(fs), &raw), 0);
-    ck_assert_int_eq(store_scan_log(raw, find_record, &where), 0);
-    store_session_close(raw);
-    fs_session_close(s);
-    fs_abandon(fs);
-    flip_at(where.address + places[_i], 5);
-    struct fs_options options = {.store = {.no_background = true}};
-    struct store_opened opened;
-    ck_assert_int_eq(fs_open(device, &options, &fs, &opened), -EUCLEAN);
-    ck_assert_ptr_nonnull(strstr(opened.message, "check --repair"));
-    find_and_mend("/hit", hit);
-    fixture_open();
-    ck_assert(is_whole(later, 0, 3000));
-    ck_assert_int_eq(look(FS_INO_ROOT, "later4"), (int64_t)later);
-    fixture_close();
-}
-END_TEST
-
 int main(void)
 {
-    Suite *suite = suite_create("check");
-    TCase *tests = tcase_create("check");
+    TCase *tests = fixture_case("check", setup, teardown);
 
-    tcase_add_checked_fixture(tests, setup, teardown);
-    tcase_set_timeout(tests, 120);
     tcase_add_test(tests, a_sound_store_has_no_faults);
     tcase_add_test(tests, an_entry_without_its_inode_is_dropped);
     tcase_add_test(tests, a_directory_without_its_inode_keeps_its_name_and_what_is_in_it);
@@ -1096,17 +620,5 @@ int main(void)
     tcase_add_loop_test(tests, without_its_super_record_or_root_a_filesystem_is_still_found, 0, 2);
     tcase_add_test(tests, a_filesystem_of_another_format_is_left_as_it_is);
     tcase_add_test(tests, values_and_keys_of_no_kind_are_dropped);
-    tcase_add_loop_test(tests, a_damaged_chunk_costs_that_chunk_only, 0, PLACES + 1);
-    tcase_add_loop_test(tests, a_damaged_inode_costs_that_file_only, 0, PLACES);
-    tcase_add_loop_test(tests, a_damaged_name_costs_that_name_only, 0, PLACES);
-    tcase_add_loop_test(tests, a_damaged_patch_costs_that_page_only, 0, PLACES);
-    tcase_add_loop_test(tests, damaged_masks_are_made_anew_from_the_patches, 0, 9);
-    tcase_add_loop_test(tests, damaged_blocks_and_bits_cost_nothing, 0, 2 * PLACES);
-    tcase_add_loop_test(tests, a_damaged_directory_keeps_what_is_in_it, 0, PLACES);
-    tcase_add_test(tests, damage_is_passed_over_when_space_is_given_back_and_when_the_image_is_lost);
-    tcase_add_test(tests, index_images_are_made_anew_from_the_log);
-    tcase_add_loop_test(tests, a_damaged_superblock_is_written_again, 0, 2);
-    tcase_add_loop_test(tests, a_log_that_is_damaged_in_the_middle_can_be_mounted_again, 0, PLACES);
-    suite_add_tcase(suite, tests);
-    return fixture_run(suite);
+    return fixture_run_case("check", tests);
 }
