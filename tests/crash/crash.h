@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 /*
- * What the crash tests share: seeds, how many states, and how a failure says how to see it again.
+ * What the crash tests share: seeds, how many states, how a failure says how to see it again, and the program around a test.
  */
 #ifndef TESTS_CRASH_CRASH_H
 #define TESTS_CRASH_CRASH_H
@@ -88,6 +88,20 @@ static inline uint64_t hash_bytes(const void *bytes, size_t len)
     word = 0;
     memcpy(&word, at, len);
     return mix(h ^ word);
+}
+
+/* The one case of a program, without a limit of time. Returns its status. */
+static inline int run_case(const char *name, TCase *tests)
+{
+    Suite *suite = suite_create(name);
+
+    tcase_set_timeout(tests, 0);
+    suite_add_tcase(suite, tests);
+    SRunner *runner = srunner_create(suite);
+    srunner_run_all(runner, CK_NORMAL);
+    int failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed ? 1 : 0;
 }
 
 /* ---- which states of a record --------------------------------------------------------------------- */

@@ -373,18 +373,11 @@ END_TEST
 
 int main(void)
 {
-    Suite *suite = suite_create("faults");
     TCase *tests = tcase_create("faults");
 
     first_seed();
-    tcase_set_timeout(tests, 0);
     tcase_add_loop_test(tests, every_call_of_the_device_may_fail, 0, (int)KINDS);
     tcase_add_test(tests, a_sync_that_failed_while_closing_is_made_up_for_by_opening);
     tcase_add_test(tests, every_allocation_may_fail);
-    suite_add_tcase(suite, tests);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? 1 : 0;
+    return run_case("faults", tests);
 }

@@ -451,16 +451,9 @@ END_TEST
 
 int main(void)
 {
-    Suite *suite = suite_create("flips");
     TCase *tests = tcase_create("flips");
 
     first_seed();
-    tcase_set_timeout(tests, 0);
     tcase_add_test(tests, damage_is_told_or_does_no_harm);
-    suite_add_tcase(suite, tests);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? 1 : 0;
+    return run_case("flips", tests);
 }

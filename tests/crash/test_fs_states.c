@@ -574,16 +574,9 @@ END_TEST
 
 int main(void)
 {
-    Suite *suite = suite_create("fs states");
     TCase *tests = tcase_create("fs states");
 
     first_seed();
-    tcase_set_timeout(tests, 0);
     tcase_add_test(tests, a_power_cut_leaves_the_tree_as_it_was_after_some_call);
-    suite_add_tcase(suite, tests);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? 1 : 0;
+    return run_case("fs states", tests);
 }

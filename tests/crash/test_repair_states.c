@@ -153,16 +153,9 @@ END_TEST
 
 int main(void)
 {
-    Suite *suite = suite_create("repair_states");
     TCase *tests = tcase_create("repair_states");
 
     first_seed();
-    tcase_set_timeout(tests, 0);
     tcase_add_test(tests, a_repair_that_is_cut_off_can_be_done_again);
-    suite_add_tcase(suite, tests);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? 1 : 0;
+    return run_case("repair_states", tests);
 }

@@ -463,16 +463,9 @@ END_TEST
 
 int main(void)
 {
-    Suite *suite = suite_create("store states");
     TCase *tests = tcase_create("store states");
 
     first_seed();
-    tcase_set_timeout(tests, 0);
     tcase_add_test(tests, every_state_that_a_power_cut_may_leave_is_a_prefix_that_goes_on);
-    suite_add_tcase(suite, tests);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? 1 : 0;
+    return run_case("store states", tests);
 }
