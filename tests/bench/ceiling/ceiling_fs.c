@@ -1,246 +1,14 @@
 // SPDX-License-Identifier: MIT
 /*
- * ceiling: fs.h on tables in memory, with no store: what the kernel, libfuse and the adapter allow.
+ * ceiling: fs.h on tables in memory (tables.h), with no store: what the kernel, libfuse and the adapter allow.
  * A benchmark's yardstick, and what the adapter is tested with. Nothing survives it; no snapshots.
- *
- * Invariants:
- *   1. `tree` (read-write lock) guards names, directories, reference counts and the inode table; a
- *      stripe of `contents` guards attributes and data of an inode. Order: tree, then contents.
- *   2. An inode is freed when it has neither names nor references.
- *   3. The entries of a directory are sorted by cookie, as new ones go to the end; a removed one keeps
- *      its place until more than half are removed.
  */
+#include "tables.h"
+
 #include <errno.h>
-#include <fs/fs.h>
-#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-enum {
-    STRIPES = 1024,
-    CHUNK_BYTES = 65536,
-    SLAB_INODES = 4096,
-    SLABS_MAX = 1 << 16,
-    NAME_BUCKETS = 1 << 20,
-};
-#define CEILING_SIZE_MAX ((uint64_t)64 << 30)
-
-struct name {
-    struct name *next; /* in the bucket */
-    uint64_t parent, ino, cookie;
-    uint32_t hash;
-    uint16_t len;
-    char bytes[]; /* NUL-terminated */
-};
-
-struct inode {
-    struct fs_attr attr;
-    uint64_t refs;
-    bool used;
-    union {
-        struct {
-            uint64_t parent, next_cookie;
-            struct name **names; /* NULL: removed */
-            uint64_t *cookies;
-            size_t count, capacity, live;
-        } dir;
-        struct {
-            char **chunks; /* NULL: a hole */
-            size_t count;
-            size_t first_bytes; /* capacity of chunk 0 */
-        } file;
-        char *target;
-    };
-};
-
-struct fs {
-    pthread_rwlock_t tree;
-    pthread_mutex_t contents[STRIPES];
-    struct inode *slabs[SLABS_MAX];
-    uint64_t next_ino, inodes;
-    struct name **names;
-};
-
-struct fs_session {
-    struct fs *fs;
-};
-
-/* ---- tables -------------------------------------------------------------------------------------- */
-
-static struct inode *inode_get(struct fs *fs, uint64_t ino)
-{
-    if (ino >= fs->next_ino)
-        return NULL;
-    struct inode *inode = &fs->slabs[ino / SLAB_INODES][ino % SLAB_INODES];
-    return inode->used ? inode : NULL;
-}
-
-/* Of a name that was found: it is there. */
-static struct inode *inode_of(struct fs *fs, const struct name *name)
-{
-    struct inode *inode = inode_get(fs, name->ino);
-    if (!inode)
-        abort();
-    return inode;
-}
-
-static pthread_mutex_t *contents_of(struct fs *fs, uint64_t ino)
-{
-    return &fs->contents[ino % STRIPES];
-}
-
-static void now(struct timespec *ret)
-{
-    clock_gettime(CLOCK_REALTIME, ret);
-}
-
-static uint32_t name_hash(uint64_t parent, const char *bytes, size_t len)
-{
-    uint64_t h = parent * 0x9e3779b97f4a7c15u;
-    for (size_t i = 0; i < len; i++)
-        h = (h ^ (unsigned char)bytes[i]) * 0x100000001b3u;
-    return (uint32_t)(h ^ h >> 32);
-}
-
-static struct name **name_find(struct fs *fs, uint64_t parent, const char *bytes)
-{
-    size_t len = strlen(bytes);
-    uint32_t hash = name_hash(parent, bytes, len);
-    struct name **at = &fs->names[hash % NAME_BUCKETS];
-    while (*at && !((*at)->hash == hash && (*at)->parent == parent && (*at)->len == len &&
-                    memcmp((*at)->bytes, bytes, len) == 0))
-        at = &(*at)->next;
-    return at;
-}
-
-static struct inode *dir_get(struct fs *fs, uint64_t ino, int *ret_rc)
-{
-    struct inode *dir = inode_get(fs, ino);
-    *ret_rc = !dir ? -ENOENT : S_ISDIR(dir->attr.mode) ? 0 : -ENOTDIR;
-    return *ret_rc ? NULL : dir;
-}
-
-static void touch_dir(struct inode *dir)
-{
-    now(&dir->attr.mtime);
-    dir->attr.ctime = dir->attr.mtime;
-}
-
-static struct inode *inode_new(struct fs *fs, mode_t mode, uid_t uid, gid_t gid)
-{
-    uint64_t ino = fs->next_ino;
-    if (ino / SLAB_INODES >= SLABS_MAX)
-        return NULL;
-    struct inode **slab = &fs->slabs[ino / SLAB_INODES];
-    if (!*slab && !(*slab = calloc(SLAB_INODES, sizeof(**slab))))
-        return NULL;
-    fs->next_ino++;
-    fs->inodes++;
-    struct inode *inode = &(*slab)[ino % SLAB_INODES];
-    inode->used = true;
-    inode->attr = (struct fs_attr){.ino = ino, .generation = 1, .mode = mode, .nlink = 1, .uid = uid, .gid = gid};
-    now(&inode->attr.mtime);
-    inode->attr.atime = inode->attr.ctime = inode->attr.btime = inode->attr.mtime;
-    if (S_ISDIR(mode)) {
-        inode->attr.nlink = 2;
-        inode->dir.next_cookie = 3;
-    }
-    return inode;
-}
-
-static void inode_free_if_gone(struct fs *fs, struct inode *inode)
-{
-    if (inode->attr.nlink || inode->refs)
-        return;
-    if (S_ISDIR(inode->attr.mode)) {
-        free(inode->dir.names);
-        free(inode->dir.cookies);
-    } else if (S_ISREG(inode->attr.mode)) {
-        for (size_t i = 0; i < inode->file.count; i++)
-            free(inode->file.chunks[i]);
-        free(inode->file.chunks);
-    } else if (S_ISLNK(inode->attr.mode)) {
-        free(inode->target);
-    }
-    memset(inode, 0, sizeof(*inode));
-    fs->inodes--;
-}
-
-static bool dir_room(struct inode *dir)
-{
-    if (dir->dir.count < dir->dir.capacity)
-        return true;
-    size_t capacity = dir->dir.capacity ? dir->dir.capacity * 2 : 8;
-    struct name **names = realloc(dir->dir.names, capacity * sizeof(*names));
-    if (names)
-        dir->dir.names = names;
-    uint64_t *cookies = realloc(dir->dir.cookies, capacity * sizeof(*cookies));
-    if (cookies)
-        dir->dir.cookies = cookies;
-    if (!names || !cookies)
-        return false;
-    dir->dir.capacity = capacity;
-    return true;
-}
-
-/* Index of the first entry with a cookie above `cookie`. */
-static size_t dir_after(const struct inode *dir, uint64_t cookie)
-{
-    size_t low = 0, high = dir->dir.count;
-    while (low < high) {
-        size_t mid = (low + high) / 2;
-        if (dir->dir.cookies[mid] <= cookie)
-            low = mid + 1;
-        else
-            high = mid;
-    }
-    return low;
-}
-
-static int name_add(struct fs *fs, struct inode *dir, const char *bytes, uint64_t ino)
-{
-    size_t len = strlen(bytes);
-    struct name *name = malloc(sizeof(*name) + len + 1);
-    if (!name || !dir_room(dir)) {
-        free(name);
-        return -ENOMEM;
-    }
-    name->parent = dir->attr.ino;
-    name->ino = ino;
-    name->hash = name_hash(name->parent, bytes, len);
-    name->len = (uint16_t)len;
-    memcpy(name->bytes, bytes, len + 1);
-    name->cookie = dir->dir.next_cookie++;
-    struct name **bucket = &fs->names[name->hash % NAME_BUCKETS];
-    name->next = *bucket;
-    *bucket = name;
-    dir->dir.names[dir->dir.count] = name;
-    dir->dir.cookies[dir->dir.count++] = name->cookie;
-    dir->dir.live++;
-    touch_dir(dir);
-    return 0;
-}
-
-static void name_remove(struct inode *dir, struct name **at)
-{
-    struct name *name = *at;
-    *at = name->next;
-    size_t i = dir_after(dir, name->cookie - 1);
-    dir->dir.names[i] = NULL;
-    dir->dir.live--;
-    free(name);
-    if (dir->dir.count > 16 && dir->dir.live < dir->dir.count / 2) {
-        size_t to = 0;
-        for (size_t from = 0; from < dir->dir.count; from++)
-            if (dir->dir.names[from]) {
-                dir->dir.names[to] = dir->dir.names[from];
-                dir->dir.cookies[to++] = dir->dir.cookies[from];
-            }
-        dir->dir.count = to;
-    }
-    touch_dir(dir);
-}
 
 /* ---- open and close ------------------------------------------------------------------------------ */
 
@@ -535,8 +303,8 @@ static int rename_locked(struct fs *fs, uint64_t parent, const char *name, uint6
         target->ino = inode->attr.ino;
         moved(inode, from, to);
         moved(old, to, from);
-        touch_dir(from);
-        touch_dir(to);
+        dir_touch(from);
+        dir_touch(to);
         return 0;
     }
     if (old) {
@@ -547,7 +315,7 @@ static int rename_locked(struct fs *fs, uint64_t parent, const char *name, uint6
         if (S_ISDIR(old->attr.mode) && old->dir.live)
             return -ENOTEMPTY;
         target->ino = inode->attr.ino;
-        touch_dir(to);
+        dir_touch(to);
         unlinked(fs, to, old);
     } else if ((rc = name_add(fs, to, new_name, inode->attr.ino)) < 0) {
         return rc;
@@ -558,8 +326,7 @@ static int rename_locked(struct fs *fs, uint64_t parent, const char *name, uint6
 }
 
 int fs_rename(struct fs_session *s, const struct fs_cred *cred, uint64_t parent, const char *name, uint64_t new_parent,
-              const char *new_name,
-              unsigned flags)
+              const char *new_name, unsigned flags)
 {
     (void)cred;
     int rc = name_check(name) | name_check(new_name);
@@ -633,62 +400,6 @@ out:
 
 /* ---- data ---------------------------------------------------------------------------------------- */
 
-static bool chunk_room(struct inode *inode, size_t index, size_t bytes)
-{
-    if (index >= inode->file.count) {
-        size_t count = inode->file.count * 2 > index + 1 ? inode->file.count * 2 : index + 1;
-        char **chunks = realloc(inode->file.chunks, count * sizeof(*chunks));
-        if (!chunks)
-            return false;
-        memset(chunks + inode->file.count, 0, (count - inode->file.count) * sizeof(*chunks));
-        inode->file.chunks = chunks;
-        inode->file.count = count;
-    }
-    char **chunk = &inode->file.chunks[index];
-    if (index == 0) {
-        if (*chunk && inode->file.first_bytes >= bytes)
-            return true;
-        size_t had = *chunk ? inode->file.first_bytes : 0, size = had ? had : 4096;
-        while (size < bytes)
-            size *= 2;
-        char *grown = realloc(*chunk, size);
-        if (!grown)
-            return false;
-        memset(grown + had, 0, size - had);
-        *chunk = grown;
-        inode->file.first_bytes = size;
-        inode->attr.blocks += (size - had) / 512;
-        return true;
-    }
-    if (!*chunk) {
-        if (!(*chunk = calloc(1, CHUNK_BYTES)))
-            return false;
-        inode->attr.blocks += CHUNK_BYTES / 512;
-    }
-    return true;
-}
-
-/* Bytes beyond `size` are zero or absent: growing again shows zeros. */
-static void cut(struct inode *inode, uint64_t size)
-{
-    for (size_t i = 0; i < inode->file.count; i++) {
-        uint64_t start = (uint64_t)i * CHUNK_BYTES;
-        char *chunk = inode->file.chunks[i];
-        size_t bytes = i == 0 ? inode->file.first_bytes : CHUNK_BYTES;
-        if (!chunk || start + bytes <= size)
-            continue;
-        if (start >= size) {
-            free(chunk);
-            inode->file.chunks[i] = NULL;
-            inode->attr.blocks -= bytes / 512;
-            if (i == 0)
-                inode->file.first_bytes = 0;
-        } else {
-            memset(chunk + (size - start), 0, bytes - (size - start));
-        }
-    }
-}
-
 static struct inode *lock_file(struct fs *fs, uint64_t ino, int *ret_rc)
 {
     pthread_rwlock_rdlock(&fs->tree);
@@ -754,7 +465,7 @@ ssize_t fs_write(struct fs_session *s, uint64_t ino, const void *buf, size_t len
     for (size_t done = 0; done < len && rc == 0;) {
         size_t index = (offset + done) / CHUNK_BYTES, at = (offset + done) % CHUNK_BYTES;
         size_t n = CHUNK_BYTES - at < len - done ? CHUNK_BYTES - at : len - done;
-        if (!chunk_room(inode, index, at + n))
+        if (!file_room(inode, index, at + n))
             rc = -ENOSPC;
         else
             memcpy(inode->file.chunks[index] + at, (const char *)buf + done, n);
@@ -810,7 +521,7 @@ int fs_setattr(struct fs_session *s, uint64_t ino, const struct fs_attr *attr, u
             a->gid = attr->gid;
         kill_priv(a, set);
         if (set & FS_SET_SIZE) {
-            cut(inode, attr->size);
+            file_cut(inode, attr->size);
             a->size = attr->size;
             a->mtime = a->ctime;
         }
