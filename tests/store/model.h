@@ -228,4 +228,45 @@ static inline void step(void)
     }
 }
 
+/* ---- crashes and damage ------------------------------------------------------------------------------- */
+
+/*
+ * Again and again: changes, a commit or a checkpoint, `after_it` (or NULL), changes that are lost, a crash. What was
+ * committed is there.
+ */
+static inline void crash_often(void (*change)(void), void (*after_it)(void))
+{
+    for (int round = 0; round < 30; round++) {
+        for (uint64_t n = dice(3000); n > 0; n--)
+            change();
+        ck_assert_int_eq(dice(4) == 0 ? store_checkpoint(store) : store_commit(store), 0);
+        durable = now;
+        if (after_it)
+            after_it();
+        for (uint64_t n = dice(2000); n > 0; n--)
+            step();
+        crash();
+        open_store(&tiny);
+        expect_all(&now, NULL);
+    }
+}
+
+static inline int damage_index(void *ctx, const char *name)
+{
+    if (strncmp(name, "index.", 6) == 0) {
+        ck_assert_int_eq(device_memory_flip(device, name, 4096 + dice(4096), (unsigned)dice(8)), 0);
+        ++*(unsigned *)ctx;
+    }
+    return 0;
+}
+
+/* Flips a bit of every index image. */
+static inline void damage_indexes(void)
+{
+    unsigned damaged = 0;
+
+    ck_assert_int_eq(device_list(device, damage_index, &damaged), 0);
+    ck_assert_uint_ge(damaged, 1);
+}
+
 #endif

@@ -179,32 +179,17 @@ START_TEST(compaction_beside_every_operation_changes_no_value)
 }
 END_TEST
 
+static void compact_perhaps(void)
+{
+    if (dice(2))
+        ck_assert_int_eq(store_compact(store, UINT64_MAX), 0);
+}
+
 START_TEST(a_crash_after_compaction_leaves_what_was_committed)
 {
-    for (int round = 0; round < 30; round++) {
-        for (uint64_t n = dice(3000); n > 0; n--)
-            step_or_more();
-        ck_assert_int_eq(dice(4) == 0 ? store_checkpoint(store) : store_commit(store), 0);
-        durable = now;
-        if (dice(2))
-            ck_assert_int_eq(store_compact(store, UINT64_MAX), 0);
-        for (uint64_t n = dice(2000); n > 0; n--)
-            step();
-        crash();
-        open_store(&tiny);
-        expect_all(&now, NULL);
-    }
+    crash_often(step_or_more, compact_perhaps);
 }
 END_TEST
-
-static int flip_image(void *ctx, const char *name)
-{
-    if (strncmp(name, "index.", 6) == 0) {
-        ck_assert_int_eq(device_memory_flip(device, name, 4096 + dice(4096), 0), 0);
-        ++*(int *)ctx;
-    }
-    return 0;
-}
 
 /* The C++ reference loses what its last checkpoint needs. */
 START_TEST(the_last_checkpoint_outlives_compaction_with_its_index_and_without)
@@ -212,7 +197,6 @@ START_TEST(the_last_checkpoint_outlives_compaction_with_its_index_and_without)
     struct store_opened opened;
 
     for (int without = 0; without < 2; without++) {
-        int damaged = 0;
         for (int n = 0; n < 20000; n++)
             step();
         ck_assert_int_eq(store_checkpoint(store), 0);
@@ -223,7 +207,7 @@ START_TEST(the_last_checkpoint_outlives_compaction_with_its_index_and_without)
         compact_all();
         crash();
         if (without)
-            ck_assert_int_eq(device_list(device, flip_image, &damaged), 0);
+            damage_indexes();
         ck_assert_int_eq(store_open(device, &tiny, &store, &opened), 0);
         ck_assert_int_eq(store_session_open(store, &session), 0);
         expect_all(&now, NULL);

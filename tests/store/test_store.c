@@ -22,31 +22,9 @@ END_TEST
 
 START_TEST(a_crash_leaves_what_was_committed)
 {
-    for (int round = 0; round < 30; round++) {
-        for (uint64_t n = dice(3000); n > 0; n--)
-            step();
-        if (dice(4) == 0)
-            ck_assert_int_eq(store_checkpoint(store), 0);
-        else
-            ck_assert_int_eq(store_commit(store), 0);
-        durable = now;
-        for (uint64_t n = dice(2000); n > 0; n--)
-            step();
-        crash();
-        open_store(&tiny);
-        expect_all(&now, NULL);
-    }
+    crash_often(step, NULL);
 }
 END_TEST
-
-static int damage_index(void *ctx, const char *name)
-{
-    if (strncmp(name, "index.", 6) == 0) {
-        ck_assert_int_eq(device_memory_flip(device, name, 4096 + dice(4096), (unsigned)dice(8)), 0);
-        ++*(int *)ctx;
-    }
-    return 0;
-}
 
 enum { MANY = 30000 };
 
@@ -89,8 +67,7 @@ START_TEST(the_index_grows_with_the_keys_and_again_when_it_is_rebuilt)
     expect_many(__LINE__);
     close_store();
     struct store_opened opened;
-    int damaged = 0;
-    ck_assert_int_eq(device_list(device, damage_index, &damaged), 0);
+    damage_indexes();
     ck_assert_int_eq(store_open(device, &tiny, &store, &opened), 0);
     ck_assert(opened.index_rebuilt);
     ck_assert_int_eq(store_session_open(store, &session), 0);
@@ -103,13 +80,11 @@ END_TEST
 START_TEST(a_damaged_index_checkpoint_is_rebuilt_from_the_log)
 {
     struct store_opened opened;
-    int damaged = 0;
 
     for (int n = 0; n < 8000; n++)
         step();
     close_store();
-    ck_assert_int_eq(device_list(device, damage_index, &damaged), 0);
-    ck_assert_int_ge(damaged, 1);
+    damage_indexes();
     ck_assert_int_eq(store_open(device, &tiny, &store, &opened), 0);
     ck_assert(opened.index_rebuilt);
     ck_assert_int_eq(store_session_open(store, &session), 0);
