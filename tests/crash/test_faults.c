@@ -10,39 +10,21 @@
 #include "faults.h"
 #include "model.h"
 
-#include <unistd.h>
-
 /* ---- the workload ------------------------------------------------------------------------------------ */
 
-static struct device *memory, *record, *device;
 static struct store *store;
 static struct store_session *session;
-static unsigned durable, snapshots; /* units promised; snapshots tried */
-static uint64_t snapshot_done[64];  /* tick; UINT64_MAX: not known to be there */
-static struct {
-    uint64_t tick;
-    unsigned durable;
-} promises[200];
-static unsigned promise_count;
-static uint64_t fault_tick; /* about when the fault struck first */
-
-static void promise(void)
-{
-    durable = model.units;
-    promises[promise_count].durable = durable;
-    promises[promise_count++].tick = record ? device_record_now(record) : 0;
-}
-
-#define STORE(call) (inside = true, rc = (call), inside = false, rc)
+static unsigned snapshots;         /* tried */
+static uint64_t snapshot_done[64]; /* tick; UINT64_MAX: not known to be there */
 
 static int open_it(void)
 {
     struct store_opened opened;
     int rc;
 
-    if (STORE(store_open(device, &tiny, &store, &opened)) < 0)
+    if (INSIDE(store_open(device, &tiny, &store, &opened)) < 0)
         return rc;
-    if (STORE(store_session_open(store, &session)) < 0) {
+    if (INSIDE(store_session_open(store, &session)) < 0) {
         store_abandon(store);
         store = NULL;
     }
@@ -56,10 +38,10 @@ static void close_it(void)
     if (!store)
         return;
     store_session_close(session);
-    if (STORE(store_close(store)) < 0)
+    if (INSIDE(store_close(store)) < 0)
         expect_error(rc, "closing");
     else
-        promise();
+        promise(model.units);
     store = NULL;
 }
 
@@ -72,7 +54,7 @@ static void read_some(bool may_fail)
         char name[80];
         uint32_t len, name_len = make_key(key, name);
         int rc;
-        if (STORE(store_get(session, name, name_len, buf, sizeof buf, &len)) < 0) {
+        if (INSIDE(store_get(session, name, name_len, buf, sizeof buf, &len)) < 0) {
             if (!may_fail)
                 give_up("key %u: %s, though only writing fails", key, strerror(-rc));
             expect_error(rc, "reading");
@@ -92,35 +74,34 @@ static void snapshot_now(void)
     int rc;
 
     sprintf(label, "%u", snapshots);
-    if (STORE(store_snapshot_create(store, label, 1, &id)) < 0) {
+    if (INSIDE(store_snapshot_create(store, label, 1, &id)) < 0) {
         expect_error(rc, "a snapshot");
         snapshot_done[snapshots++] = UINT64_MAX;
         return;
     }
-    promise();
+    promise(model.units);
     snapshot_done[snapshots++] = promises[promise_count - 1].tick;
 }
 
 #define STEPS 60
 
-/* The same calls whatever fails: the dice do not depend on it. */
-static void work(bool reads_may_fail)
+/* The dice do not depend on what fails. */
+static bool work(bool reads_may_fail)
 {
     int rc;
 
     for (unsigned n = 0; n < STEPS && store; n++) {
-        if (record && device_fault_hits(device) == 0)
-            fault_tick = device_record_now(record);
+        about_to_step();
         uint64_t kept = mix(workload_seed + n);
         dice_state = kept;
-        if (STORE(change_some(session)) < 0)
+        if (INSIDE(change_some(session)) < 0)
             expect_error(rc, "a unit");
         dice_state = kept + 1;
-        if (n % 4 == 1 && STORE(store_commit(store)) == 0)
-            promise();
+        if (n % 4 == 1 && INSIDE(store_commit(store)) == 0)
+            promise(model.units);
         if (n % 4 == 1 && rc < 0)
             expect_error(rc, "a commit");
-        if (n % 20 == 7 && STORE(store_checkpoint(store)) < 0)
+        if (n % 20 == 7 && INSIDE(store_checkpoint(store)) < 0)
             expect_error(rc, "a checkpoint");
         if (n % 20 == 13)
             snapshot_now();
@@ -132,6 +113,7 @@ static void work(bool reads_may_fail)
                 expect_error(rc, "opening");
         }
     }
+    return store;
 }
 
 /* ---- what must be there afterwards --------------------------------------------------------------------- */
@@ -168,21 +150,18 @@ static void check_contents(struct store *st, struct store_session *s, uint64_t t
         give_up("%u snapshots were promised, %u are there", wanted.promised, wanted.found);
 }
 
-/* What is left at that tick opens, holds a prefix that is not shorter than what was promised by then, goes on. */
+/* It holds a prefix of units. */
 static void check_store(struct device *on, uint64_t tick)
 {
     struct store_opened opened;
     struct store *st;
     struct store_session *s;
-    unsigned promised = 0;
     int rc = store_open(on, &tiny, &st, &opened);
 
-    for (unsigned i = 0; i < promise_count; i++)
-        promised = promises[i].tick <= tick ? promises[i].durable : promised;
     if (rc < 0)
         give_up("open: %s %s", strerror(-rc), opened.message);
     ck_assert_int_eq(store_session_open(st, &s), 0);
-    check_contents(st, s, tick, promised);
+    check_contents(st, s, tick, promised_by(tick));
     rc = store_upsert(s, "again", 5, "x", 1);
     rc = rc == 0 ? store_commit(st) : rc;
     if (rc < 0)
@@ -201,102 +180,43 @@ static void cut_power(void)
         struct device_crash crash = {.tick = fault_tick + mix(seed) % ((n % 4 != 0 && after > 60 ? 60 : after) + 1),
                                      .style = n % 8 < 2 ? (enum device_crash_style)(n % 2) : DEVICE_CRASH_RANDOM,
                                      .seed = seed};
-        struct device *left;
-        char kept[sizeof where];
-        memcpy(kept, where, sizeof where);
-        snprintf(where + strlen(where), sizeof where - strlen(where), ", power cut %llu:%u:%llu",
-                 (unsigned long long)crash.tick, (unsigned)crash.style, (unsigned long long)seed);
-        ck_assert_int_eq(device_record_crash(record, &crash, &left), 0);
-        check_store(left, crash.tick);
-        device_close(left);
-        memcpy(where, kept, sizeof where);
+        check_cut(&crash);
     }
 }
 
-static void begin_run(bool recorded)
+static void begin(void)
 {
-    ck_assert_int_eq(device_memory_open(&memory), 0);
-    record = NULL;
-    if (recorded)
-        ck_assert_int_eq(device_record_open(memory, &record), 0);
-    ck_assert_int_eq(device_fault_open(recorded ? record : memory, &device), 0);
-    sow();
     model_reset();
-    durable = snapshots = promise_count = 0;
-    fault_tick = 0;
+    snapshots = 0;
     store = NULL;
 }
 
-/* The fault has passed. A power cut first (on a copy), then a plain reopen of what the process left. */
-static void end_run(bool resumes)
+static void end(bool resumes)
 {
-    struct device_fault none = {0};
     int rc;
 
-    device_fault_arm(device, &none);
-    if (store && resumes && STORE(store_commit(store)) < 0)
-        give_up("there is room again, and a commit fails: %s", strerror(-rc));
-    if (store && resumes)
-        promise();
-    if (store) {
-        store_session_close(session);
-        store_abandon(store);
-        store = NULL;
-    }
-    if (record)
-        cut_power();
-    check_store(device, UINT64_MAX - 1);
-    device_close(device);
-    device_close(record);
-    device_close(memory);
-}
-
-/* ---- every n -------------------------------------------------------------------------------------------- */
-
-/* One run; false: the workload has fewer calls than n. */
-static bool run_fault(unsigned kind, uint64_t n, bool sticky)
-{
-    struct device_fault fault = {
-        .classes = kinds[kind].classes, .nth = n, .sticky = sticky, .error = kinds[kind].error};
-    bool passes = fault.error == -EAGAIN || fault.error == DEVICE_FAULT_SHORT;
-    int rc;
-
-    begin_run(true);
-    snprintf(where, sizeof where, "FASTERFS_SEED=%llu FASTERFS_FAULT=%u:%llu:%d, %s", (unsigned long long)workload_seed,
-             kind, (unsigned long long)n, sticky, kinds[kind].name);
-    device_fault_arm(device, &fault);
-    device_fault_shuffle(device, n % 2 ? 0 : n);
-    alarm(60);
-    if ((rc = open_it()) < 0)
-        expect_error(rc, "opening");
-    work(fault.classes & DEVICE_FAULT_READ && !passes);
-    bool hit = device_fault_hits(device) > 0;
-    if (passes && (durable < 8 || !store))
-        give_up("a fault that is to be carried on from was not");
-    end_run(fault.error == -ENOSPC);
-    alarm(0);
-    return hit;
-}
-
-START_TEST(every_call_of_the_device_may_fail)
-{
-    unsigned kind = (unsigned)_i, sticky = 0;
-    unsigned long long n, runs = 0, step = number_from("FASTERFS_STEP", 3 * SLOWER);
-    const char *given = getenv("FASTERFS_FAULT");
-
-    if (given && sscanf(given, "%u:%llu:%u", &kind, &n, &sticky) == 3) {
-        if (kind == (unsigned)_i)
-            run_fault(kind, n, sticky);
+    if (!store)
         return;
-    }
-    for (sticky = 0; sticky < 2; sticky++) {
-        for (n = 1; run_fault(kind, n, sticky); n += n < 40 ? 1 : 1 + mix(workload_seed ^ n) % (2 * step - 1))
-            runs++;
-    }
-    printf("%s: %llu runs\n", kinds[kind].name, runs);
-    ck_assert_uint_gt(runs, 4);
+    if (resumes && INSIDE(store_commit(store)) < 0)
+        give_up("there is room again, and a commit fails: %s", strerror(-rc));
+    if (resumes)
+        promise(model.units);
+    store_session_close(session);
+    store_abandon(store);
+    store = NULL;
 }
-END_TEST
+
+static const struct subject the_store = {.begin = begin,
+                                         .open = open_it,
+                                         .work = work,
+                                         .end = end,
+                                         .cut_power = cut_power,
+                                         .check = check_store,
+                                         .step = 3,
+                                         .each = 40,
+                                         .seconds = 60};
+
+/* ---- what a close left undone ---------------------------------------------------------------------------- */
 
 /* Closes with the nth sync failing, opens again, and cuts the power at each moment of that. False: closing needs fewer. */
 static bool run_reopening(uint64_t n)
@@ -308,9 +228,9 @@ static bool run_reopening(uint64_t n)
     snprintf(where, sizeof where, "FASTERFS_SEED=%llu, sync %llu of closing", (unsigned long long)workload_seed,
              (unsigned long long)n);
     ck_assert_int_eq(open_it(), 0);
-    if (STORE(change_some(session)) < 0 || STORE(store_commit(store)) < 0)
+    if (INSIDE(change_some(session)) < 0 || INSIDE(store_commit(store)) < 0)
         give_up("nothing fails yet, and %s", strerror(-rc));
-    promise();
+    promise(model.units);
     device_fault_arm(device, &fault);
     close_it();
     bool hit = device_fault_hits(device) > 0;
@@ -321,10 +241,7 @@ static bool run_reopening(uint64_t n)
     for (uint64_t tick = from + n % SLOWER; tick <= until; tick += SLOWER)
         for (unsigned style = DEVICE_CRASH_OLD; style <= DEVICE_CRASH_RANDOM; style++) {
             struct device_crash crash = {.tick = tick, .style = (enum device_crash_style)style, .seed = mix(tick ^ n)};
-            struct device *left;
-            ck_assert_int_eq(device_record_crash(record, &crash, &left), 0);
-            check_store(left, tick);
-            device_close(left);
+            check_cut(&crash);
         }
     end_run(false);
     return hit;
@@ -342,42 +259,10 @@ START_TEST(a_sync_that_failed_while_closing_is_made_up_for_by_opening)
 }
 END_TEST
 
-START_TEST(every_allocation_may_fail)
-{
-    unsigned long long runs = 0, n, step = number_from("FASTERFS_STEP", 3 * SLOWER);
-
-    for (unsigned sticky = 0; sticky < 2; sticky++) {
-        bool hit = true;
-        for (n = 1; hit; n += 1 + mix(workload_seed ^ n) % (2 * step - 1), runs++) {
-            begin_run(false);
-            snprintf(where, sizeof where, "FASTERFS_SEED=%llu, allocation %llu fails%s",
-                     (unsigned long long)workload_seed, n, sticky ? " and all after it" : "");
-            allocation_sticky = sticky;
-            allocation_nth = n;
-            allocations = 0;
-            alarm(60);
-            int rc = open_it();
-            if (rc < 0)
-                expect_error(rc, "opening");
-            work(true);
-            hit = allocations >= n;
-            allocation_nth = 0;
-            end_run(false);
-            alarm(0);
-        }
-    }
-    printf("allocations: %llu runs\n", runs);
-    ck_assert_uint_gt(runs, 20);
-}
-END_TEST
-
 int main(void)
 {
-    TCase *tests = tcase_create("faults");
+    TCase *tests = faults_case("faults", &the_store);
 
-    first_seed();
-    tcase_add_loop_test(tests, every_call_of_the_device_may_fail, 0, (int)KINDS);
     tcase_add_test(tests, a_sync_that_failed_while_closing_is_made_up_for_by_opening);
-    tcase_add_test(tests, every_allocation_may_fail);
     return run_case("faults", tests);
 }

@@ -8,7 +8,6 @@
 
 #include <fs/fs.h>
 #include <sys/xattr.h>
-#include <unistd.h>
 
 #define NAMES 6
 #define STEPS 70
@@ -25,33 +24,17 @@ struct state {
     struct file files[NAMES];
 };
 
-static struct device *memory, *record, *device;
 static struct fs *fs;
 static struct fs_session *s;
 static const struct fs_cred cred = {.uid = 7, .gid = 8, .umask = 022};
 static struct state states[STATES]; /* after each call that was acknowledged */
-static unsigned calls, durable;
-static struct {
-    uint64_t tick;
-    unsigned durable;
-} promises[STEPS + 4];
-static unsigned promise_count;
-static uint64_t fault_tick;
-
-#define FS(call) (inside = true, rc = (call), inside = false, rc)
+static unsigned calls;
 
 static const char *name_of(unsigned i)
 {
     static const char *const names[NAMES] = {"a", "b", "c", "a name that is longer", "e", "f"};
 
     return names[i];
-}
-
-static void promise(void)
-{
-    durable = calls;
-    promises[promise_count].durable = durable;
-    promises[promise_count++].tick = record ? device_record_now(record) : 0;
 }
 
 static int open_on(struct device *on)
@@ -61,15 +44,20 @@ static int open_on(struct device *on)
     struct store_opened opened;
     int rc;
 
-    if (FS(fs_open(on, &options, &fs, &opened)) < 0) {
+    if (INSIDE(fs_open(on, &options, &fs, &opened)) < 0) {
         fs = NULL;
         return rc;
     }
-    if (FS(fs_session_open(fs, &s)) < 0) {
+    if (INSIDE(fs_session_open(fs, &s)) < 0) {
         fs_abandon(fs);
         fs = NULL;
     }
     return rc;
+}
+
+static int open_it(void)
+{
+    return open_on(device);
 }
 
 /* ---- looking ------------------------------------------------------------------------------------------- */
@@ -83,10 +71,10 @@ static int look_at(unsigned i, struct file *ret_file)
     int rc;
 
     *ret_file = (struct file){.there = false};
-    if (FS(fs_lookup(s, FS_INO_ROOT, name_of(i), &attr)) < 0)
+    if (INSIDE(fs_lookup(s, FS_INO_ROOT, name_of(i), &attr)) < 0)
         return rc == -ENOENT ? 0 : rc;
     ret_file->there = true;
-    (void)FS((int)fs_read(s, attr.ino, bytes, sizeof bytes, 0));
+    (void)INSIDE((int)fs_read(s, attr.ino, bytes, sizeof bytes, 0));
     if (rc >= 0) {
         if ((uint64_t)rc != attr.size)
             give_up("%s has %d bytes of %llu", name_of(i), rc, (unsigned long long)attr.size);
@@ -95,7 +83,7 @@ static int look_at(unsigned i, struct file *ret_file)
         for (int at = 1; at < rc; at++)
             if (bytes[at] != bytes[0])
                 give_up("%s was never written like that", name_of(i));
-        (void)FS((int)fs_getxattr(s, attr.ino, "user.mark", &mark, sizeof mark));
+        (void)INSIDE((int)fs_getxattr(s, attr.ino, "user.mark", &mark, sizeof mark));
         ret_file->xattr = rc == -ENODATA ? 0 : mark;
         rc = rc == -ENODATA || rc > 0 ? 0 : rc;
     }
@@ -148,9 +136,9 @@ static void write_file(unsigned i)
 
     if (!states[calls].files[i].there) {
         *next_state(i) = (struct file){.there = true};
-        outcome(FS(fs_mknod(s, &cred, FS_INO_ROOT, name_of(i), S_IFREG | 0644, 0, &attr)), "making a file");
+        outcome(INSIDE(fs_mknod(s, &cred, FS_INO_ROOT, name_of(i), S_IFREG | 0644, 0, &attr)), "making a file");
     } else {
-        (void)FS(fs_lookup(s, FS_INO_ROOT, name_of(i), &attr));
+        (void)INSIDE(fs_lookup(s, FS_INO_ROOT, name_of(i), &attr));
     }
     if (rc < 0)
         return;
@@ -160,7 +148,7 @@ static void write_file(unsigned i)
     struct file *file = next_state(i);
     file->len = len;
     file->fill = bytes[0];
-    (void)FS((int)fs_write(s, attr.ino, bytes, len, 0, 0));
+    (void)INSIDE((int)fs_write(s, attr.ino, bytes, len, 0, 0));
     if (rc >= 0 && (uint32_t)rc < len)
         give_up("a part of a write, which is one unit");
     outcome(rc, "writing");
@@ -173,10 +161,10 @@ static void mark_file(unsigned i)
     uint32_t mark = 1 + (uint32_t)dice(1000);
     int rc;
 
-    if (FS(fs_lookup(s, FS_INO_ROOT, name_of(i), &attr)) < 0)
+    if (INSIDE(fs_lookup(s, FS_INO_ROOT, name_of(i), &attr)) < 0)
         return;
     next_state(i)->xattr = mark;
-    outcome(FS(fs_setxattr(s, attr.ino, "user.mark", &mark, sizeof mark, 0, 0)), "an attribute");
+    outcome(INSIDE(fs_setxattr(s, attr.ino, "user.mark", &mark, sizeof mark, 0, 0)), "an attribute");
     fs_forget(s, attr.ino, 1);
 }
 
@@ -188,7 +176,7 @@ static void move_file(unsigned i, unsigned to)
         return;
     *next_state(to) = states[calls].files[i];
     states[calls + 1].files[i] = (struct file){.there = false};
-    outcome(FS(fs_rename(s, &cred, FS_INO_ROOT, name_of(i), FS_INO_ROOT, name_of(to), 0)), "a rename");
+    outcome(INSIDE(fs_rename(s, &cred, FS_INO_ROOT, name_of(i), FS_INO_ROOT, name_of(to), 0)), "a rename");
 }
 
 static void remove_file(unsigned i)
@@ -198,7 +186,7 @@ static void remove_file(unsigned i)
     if (!states[calls].files[i].there)
         return;
     *next_state(i) = (struct file){.there = false};
-    outcome(FS(fs_unlink(s, FS_INO_ROOT, name_of(i))), "an unlink");
+    outcome(INSIDE(fs_unlink(s, FS_INO_ROOT, name_of(i))), "an unlink");
 }
 
 static void close_and_open(void)
@@ -206,23 +194,22 @@ static void close_and_open(void)
     int rc;
 
     fs_session_close(s);
-    if (FS(fs_close(fs)) < 0)
+    if (INSIDE(fs_close(fs)) < 0)
         expect_error(rc, "closing");
     else
-        promise();
+        promise(calls);
     fs = NULL;
-    if (durable == calls && open_on(device) < 0)
-        fs = NULL;
+    if (durable == calls && (rc = open_it()) < 0)
+        expect_error(rc, "opening");
 }
 
-/* The same dice whatever fails. */
-static void work(bool reads_may_fail)
+/* The dice do not depend on what fails. */
+static bool work(bool reads_may_fail)
 {
     int rc;
 
     for (unsigned n = 0; n < STEPS && fs; n++) {
-        if (record && device_fault_hits(device) == 0)
-            fault_tick = device_record_now(record);
+        about_to_step();
         dice_state = mix(workload_seed + n);
         unsigned i = (unsigned)dice(NAMES), what = (unsigned)dice(8);
         if (what < 4)
@@ -233,8 +220,8 @@ static void work(bool reads_may_fail)
             move_file(i, (unsigned)dice(NAMES));
         else if (what == 6)
             remove_file(i);
-        else if (FS(fs_sync(fs)) == 0)
-            promise();
+        else if (INSIDE(fs_sync(fs)) == 0)
+            promise(calls);
         else
             expect_error(rc, "a sync");
         if (n % 8 == 3)
@@ -242,20 +229,19 @@ static void work(bool reads_may_fail)
         if (n == STEPS / 2)
             close_and_open();
     }
+    return fs;
 }
 
 /* ---- afterwards -------------------------------------------------------------------------------------------- */
 
-/* It opens, is as after one of the calls from what was promised at that tick on, and goes on. */
+/* It is as after one of the calls. */
 static void check(struct device *on, uint64_t tick)
 {
     struct state seen;
     struct fs_attr attr;
-    unsigned promised = 0, call = calls, i;
+    unsigned promised = promised_by(tick), call = calls, i;
     int rc;
 
-    for (i = 0; i < promise_count; i++)
-        promised = promises[i].tick <= tick ? promises[i].durable : promised;
     fs = NULL;
     if ((rc = open_on(on)) < 0)
         give_up("open: %s", strerror(-rc));
@@ -289,122 +275,43 @@ static void cut_power(void)
         struct device_crash crash = {.tick = n == 0 ? now : fault_tick + mix(seed) % (after + 1),
                                      .style = n == 0 ? DEVICE_CRASH_OLD : DEVICE_CRASH_RANDOM,
                                      .seed = seed};
-        struct device *left;
-        ck_assert_int_eq(device_record_crash(record, &crash, &left), 0);
-        check(left, crash.tick);
-        device_close(left);
+        check_cut(&crash);
     }
 }
 
-static void begin_run(bool recorded)
+static void begin(void)
 {
-    ck_assert_int_eq(device_memory_open(&memory), 0);
-    record = NULL;
-    if (recorded)
-        ck_assert_int_eq(device_record_open(memory, &record), 0);
-    ck_assert_int_eq(device_fault_open(recorded ? record : memory, &device), 0);
-    sow();
     memset(states, 0, sizeof states[0]);
-    calls = durable = promise_count = 0;
-    fault_tick = 0;
+    calls = 0;
     fs = NULL;
 }
 
-static void end_run(void)
+static void end(bool resumes)
 {
-    struct device_fault none = {0};
-
-    device_fault_arm(device, &none);
-    if (fs) {
-        fs_session_close(s);
-        fs_abandon(fs);
-    }
-    if (record)
-        cut_power();
-    check(device, UINT64_MAX - 1);
-    device_close(device);
-    device_close(record);
-    device_close(memory);
-}
-
-static bool run_fault(unsigned kind, uint64_t n, bool sticky)
-{
-    struct device_fault fault = {
-        .classes = kinds[kind].classes, .nth = n, .sticky = sticky, .error = kinds[kind].error};
-    bool passes = fault.error == -EAGAIN || fault.error == DEVICE_FAULT_SHORT;
     int rc;
 
-    begin_run(true);
-    snprintf(where, sizeof where, "FASTERFS_SEED=%llu FASTERFS_FAULT=%u:%llu:%d, %s", (unsigned long long)workload_seed,
-             kind, (unsigned long long)n, sticky, kinds[kind].name);
-    device_fault_arm(device, &fault);
-    alarm(120);
-    if ((rc = open_on(device)) < 0)
-        expect_error(rc, "opening");
-    work(fault.classes & DEVICE_FAULT_READ && !passes);
-    bool hit = device_fault_hits(device) > 0;
-    if (passes && (durable < 8 || !fs))
-        give_up("a fault that is to be carried on from was not");
-    end_run();
-    alarm(0);
-    return hit;
-}
-
-START_TEST(every_call_of_the_device_may_fail)
-{
-    unsigned kind = (unsigned)_i, sticky = 0;
-    unsigned long long n, runs = 0, step = number_from("FASTERFS_STEP", 4 * SLOWER);
-    const char *given = getenv("FASTERFS_FAULT");
-
-    if (given && sscanf(given, "%u:%llu:%u", &kind, &n, &sticky) == 3) {
-        if (kind == (unsigned)_i)
-            run_fault(kind, n, sticky);
+    if (!fs)
         return;
-    }
-    for (sticky = 0; sticky < 2; sticky++) {
-        for (n = 1; run_fault(kind, n, sticky); n += n < 20 ? 1 : 1 + mix(workload_seed ^ n) % (2 * step - 1))
-            runs++;
-    }
-    printf("%s: %llu runs\n", kinds[kind].name, runs);
-    ck_assert_uint_gt(runs, 4);
+    if (resumes && INSIDE(fs_sync(fs)) < 0)
+        give_up("there is room again, and a sync fails: %s", strerror(-rc));
+    if (resumes)
+        promise(calls);
+    fs_session_close(s);
+    fs_abandon(fs);
+    fs = NULL;
 }
-END_TEST
 
-START_TEST(every_allocation_may_fail)
-{
-    unsigned long long runs = 0, n, step = number_from("FASTERFS_STEP", 4 * SLOWER);
-
-    for (unsigned sticky = 0; sticky < 2; sticky++) {
-        bool hit = true;
-        for (n = 1; hit; n += 1 + mix(workload_seed ^ n) % (2 * step - 1), runs++) {
-            begin_run(false);
-            snprintf(where, sizeof where, "FASTERFS_SEED=%llu, allocation %llu fails%s",
-                     (unsigned long long)workload_seed, n, sticky ? " and all after it" : "");
-            allocation_sticky = sticky;
-            allocation_nth = n;
-            allocations = 0;
-            alarm(120);
-            int rc = open_on(device);
-            if (rc < 0)
-                expect_error(rc, "opening");
-            work(true);
-            hit = allocations >= n;
-            allocation_nth = 0;
-            end_run();
-            alarm(0);
-        }
-    }
-    printf("allocations: %llu runs\n", runs);
-    ck_assert_uint_gt(runs, 20);
-}
-END_TEST
+static const struct subject the_filesystem = {.begin = begin,
+                                              .open = open_it,
+                                              .work = work,
+                                              .end = end,
+                                              .cut_power = cut_power,
+                                              .check = check,
+                                              .step = 4,
+                                              .each = 20,
+                                              .seconds = 120};
 
 int main(void)
 {
-    TCase *tests = tcase_create("fs faults");
-
-    first_seed();
-    tcase_add_loop_test(tests, every_call_of_the_device_may_fail, 0, (int)KINDS);
-    tcase_add_test(tests, every_allocation_may_fail);
-    return run_case("fs faults", tests);
+    return run_case("fs faults", faults_case("fs faults", &the_filesystem));
 }
