@@ -278,7 +278,7 @@ static int write_one(struct device *device, struct superblock *sb)
     if (holes > 0)
         memcpy(snapshots + sb->snapshot_count, sb->holes.ranges + first_hole, holes * sizeof *sb->holes.ranges);
     d->checksum = checksum(d, (uint32_t)bytes);
-    int file = device_file_open(device, names[(sb->sequence + 1) % 2], DEVICE_FILE_CREATE | DEVICE_FILE_TRUNCATE);
+    int file = device_file_open(device, names[(sb->sequence + 1) % 2], DEVICE_FILE_CREATE);
     int rc = file;
     if (file >= 0) {
         rc = transfer(device, DEVICE_WRITE, file, d, len);

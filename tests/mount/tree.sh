@@ -54,15 +54,22 @@ mount_it
 same "after mounting again"
 
 say "change half, sync, kill -9, mount"
-i=0
-while IFS= read -r -d '' file; do
-    i=$((i + 1))
-    case $((i % 8)) in
-    0 | 1) for t in "$source" "$mnt/tree"; do rm "$t/$file"; done ;;
-    2) for t in "$source" "$mnt/tree"; do mv "$t/$file" "$t/$file.moved"; done ;;
-    3) for t in "$source" "$mnt/tree"; do echo more >>"$t/$file"; done ;;
-    esac
-done < <(cd "$source" && find usr -type f -print0 | LC_ALL=C sort -z)
+python3 - "$source" "$mnt/tree" <<'EOF'
+import os, sys
+source = os.fsencode(sys.argv[1])
+files = sorted(os.path.relpath(os.path.join(d, f), source) for d, _, names in os.walk(os.path.join(source, b"usr"))
+               for f in names if not os.path.islink(os.path.join(d, f)))
+for i, file in enumerate(files):
+    for tree in sys.argv[1:]:
+        path = os.path.join(os.fsencode(tree), file)
+        if i % 8 < 2:
+            os.unlink(path)
+        elif i % 8 == 2:
+            os.rename(path, path + b".moved")
+        elif i % 8 == 3:
+            with open(path, "ab") as f:
+                f.write(b"more\n")
+EOF
 for t in "$source" "$mnt/tree"; do # the two were not changed in the same nanosecond
     (cd "$t" && find . -depth -print0 | xargs -0 touch -h -d '2020-02-02 UTC')
 done

@@ -143,6 +143,36 @@ START_TEST(a_store_whose_superblock_finds_no_room_is_not_opened_for_writing)
 }
 END_TEST
 
+static int64_t size_of(const char *name)
+{
+    int file = device_file_open(device, name, 0);
+    int64_t size = device_file_size(device, file);
+
+    device_file_close(device, file);
+    return size;
+}
+
+/* Were it given back, somebody else could take it on a full disk, and the store could not be opened. */
+START_TEST(superblocks_keep_the_room_that_they_have)
+{
+    uint64_t ids[20];
+    char label[8];
+
+    for (int i = 0; i < 20; i++) {
+        sprintf(label, "%d", i);
+        ck_assert_int_eq(store_snapshot_create(store, label, 1, &ids[i]), 0);
+    }
+    int64_t size = size_of("superblock.0");
+    ck_assert_int_gt(size, DEVICE_BLOCK_BYTES);
+    for (int i = 0; i < 20; i++)
+        ck_assert_int_eq(store_snapshot_delete(store, ids[i]), 0);
+    close_store();
+    ck_assert_int_eq(size_of("superblock.0"), size);
+    ck_assert_int_eq(size_of("superblock.1"), size);
+    open_store(&tiny);
+}
+END_TEST
+
 static void open_another(void)
 {
     device_close(device);
@@ -443,6 +473,7 @@ int main(void)
     tcase_add_test(tests, every_operation_agrees_with_a_table_in_every_region);
     tcase_add_test(tests, a_crash_leaves_what_was_committed);
     tcase_add_test(tests, a_store_whose_superblock_finds_no_room_is_not_opened_for_writing);
+    tcase_add_test(tests, superblocks_keep_the_room_that_they_have);
     tcase_add_test(tests, a_checkpoint_without_room_for_its_superblock_leaves_no_image);
     tcase_add_test(tests, the_index_grows_with_the_keys_and_again_when_it_is_rebuilt);
     tcase_add_test(tests, a_damaged_index_checkpoint_is_rebuilt_from_the_log);
