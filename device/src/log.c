@@ -36,7 +36,7 @@
 
 #define ADDRESS_END (UINT64_C(1) << 48)
 #define STEP_BYTES (UINT64_C(4) << 20)
-#define SEGMENT_BYTES_MIN (UINT64_C(1) << 16)
+#define GRAIN_BYTES (UINT64_C(1) << 16) /* of a promise; a segment has that many at least */
 #define LEAF_BITS 12
 #define LEAF_SEGMENTS (UINT64_C(1) << LEAF_BITS)
 
@@ -243,7 +243,7 @@ static int log_open_segment(struct device_log *log, bool is_last)
         return ret;
     }
     uint64_t start = log->created << log->shift;
-    uint64_t promised = (uint64_t)size - (uint64_t)size % log->step;
+    uint64_t promised = (uint64_t)size - (uint64_t)size % GRAIN_BYTES;
     log->created++;
     /* A short one in the middle: a crash kept the next segment's name and not this one's length. */
     if (!is_last && promised < log->segment_bytes && !log->device->read_only) {
@@ -295,7 +295,7 @@ static int log_open_segments(struct device_log *log, const struct numbers *found
 int device_log_open(struct device *device, uint64_t segment_bytes, uint64_t begin, struct device_log **ret_log,
                     uint64_t *ret_missing)
 {
-    assert((segment_bytes & (segment_bytes - 1)) == 0 && segment_bytes >= SEGMENT_BYTES_MIN);
+    assert((segment_bytes & (segment_bytes - 1)) == 0 && segment_bytes >= GRAIN_BYTES);
     assert(segment_bytes < ADDRESS_END && begin < ADDRESS_END);
     struct device_log *log = calloc(1, sizeof(*log));
     if (log == NULL)
@@ -356,6 +356,20 @@ uint64_t device_log_allocated(const struct device_log *log)
     return atomic_load_explicit(&log->allocated, memory_order_acquire);
 }
 
+/* Promises the rest of the step that `at` is in; on a disk with less than that, a smaller part that reaches `end` if
+ * that is possible. Its length, or -errno. */
+static int64_t log_promise(struct device_log *log, int file, uint64_t at, uint64_t end)
+{
+    uint64_t len = log->step - at % log->step, least = (end - at + GRAIN_BYTES - 1) & ~(GRAIN_BYTES - 1);
+    int ret = device_file_allocate(log->device, file, at & (log->segment_bytes - 1), len);
+
+    while ((ret == -ENOSPC || ret == -EDQUOT) && len > least) {
+        len = len / 2 > least ? (len / 2 + GRAIN_BYTES - 1) & ~(GRAIN_BYTES - 1) : least;
+        ret = device_file_allocate(log->device, file, at & (log->segment_bytes - 1), len);
+    }
+    return ret < 0 ? ret : (int64_t)len;
+}
+
 int device_log_allocate(struct device_log *log, uint64_t end)
 {
     if (end <= device_log_allocated(log))
@@ -374,11 +388,13 @@ int device_log_allocate(struct device_log *log, uint64_t end)
         if (ret < 0)
             break;
         struct segment *segment = log_segment(log, number);
-        ret = device_file_allocate(log->device, segment->file, at & (log->segment_bytes - 1), log->step);
-        if (ret < 0)
+        int64_t len = log_promise(log, segment->file, at, end);
+        if (len < 0) {
+            ret = (int)len;
             break;
+        }
         log_mark(segment); /* its length has to be made durable */
-        at += log->step;
+        at += (uint64_t)len;
         atomic_store_explicit(&log->allocated, at, memory_order_release);
     }
     pthread_mutex_unlock(&log->grow_lock);

@@ -307,6 +307,8 @@ int cut_chunk(struct fs_session *s, struct inode *inode, uint64_t chunk, uint32_
     *ret_len = (uint32_t)smaller(rest, len);
     if (*ret_len < patched_end(*mask.of))
         *ret_len = patched_end(*mask.of);
+    if (rest < len)
+        store_freed(s->fs->store, len - rest);
     if (rest == 0)
         return store_unit_delete(s->store, key.bytes, key.len);
     if (len <= rest)

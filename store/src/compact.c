@@ -34,8 +34,9 @@ struct mover {
     struct scan scan;
     struct candidate candidates[BATCH];
     unsigned count;
-    struct log_position commit;  /* the last that was scanned */
-    struct log_position settled; /* the last with nothing before it left to be moved */
+    struct log_position scanned; /* behind the last item; address 0: the chain is not known yet */
+    struct log_position settled; /* the last of these with nothing before it left to be moved */
+    uint64_t keep;               /* disk space that moves leave */
     struct space_pace *pace;     /* NULL: as fast as it goes */
 };
 
@@ -65,7 +66,7 @@ static int move(struct mover *m, struct candidate *c, bool *ret_again)
                             .pieces = {{record_value(r), r->value_len}},
                             .expected = c->read.priv.entry};
     struct change *stuck;
-    int rc = changes_apply(m->session, &change, 1, HLOG_SPACE_MOVES, &stuck);
+    int rc = changes_apply(m->session, &change, 1, m->keep, &stuck);
 
     *ret_again = rc == 0 && change.outcome == STORE_NOT_FOUND;
     if (rc == 0 && !*ret_again)
@@ -100,7 +101,7 @@ static int move_batch(struct mover *m)
         }
     }
     if (rc == 0)
-        m->settled = m->commit;
+        m->settled = m->scanned;
     return rc;
 }
 
@@ -125,19 +126,30 @@ static int next_item(struct mover *m, uint64_t at, struct scan_item *ret_item)
 static int take_item(struct mover *m, uint64_t at, const struct scan_item *item)
 {
     if (item->kind == SCAN_COMMIT)
-        m->commit = (struct log_position){at + COMMIT_BYTES, item->commit->version, item->commit->chain};
+        m->scanned = (struct log_position){at, item->commit->version, item->commit->chain};
+    if (item->kind == SCAN_RECORD)
+        m->scanned.chain = chain_fold(m->scanned.chain, item->seal);
+    if (m->scanned.address > 0)
+        m->scanned.address = at + item->size;
     if (item->kind != SCAN_RECORD || (item->link & RECORD_TOMBSTONE))
         return 0;
     m->candidates[m->count++] = (struct candidate){.address = at, .record = item->record};
     return m->count == BATCH ? move_batch(m) : 0;
 }
 
-static int compact_part(struct mover *m, uint64_t from, uint64_t to)
+static int compact_part(struct mover *m, bool first, uint64_t from, uint64_t to)
 {
+    const struct compact *c = &m->store->compact;
     struct scan_item item;
     int rc = 0;
 
-    m->commit.address = m->settled.address = 0;
+    m->count = 0;
+    if (first)
+        m->scanned = c->from;
+    else if (m->scanned.address != from) /* the part before it was somebody else's */
+        m->scanned = (struct log_position){0};
+    m->settled = m->scanned;
+    m->keep = first && from >= c->kept ? HLOG_SPACE_MOVES : hlog_space_frees(&m->store->log); /* invariant 6 */
     for (uint64_t at = from; at < to && rc == 0; at += item.size) {
         rc = next_item(m, at, &item);
         if (rc == 0)
@@ -246,7 +258,7 @@ uint64_t compact_room(struct store *store)
 /* Part i of the round is what lies in one segment: at its start there is always an item. */
 static void part_of(const struct store *store, unsigned i, uint64_t *ret_from, uint64_t *ret_to)
 {
-    uint64_t begin = atomic_load(&store->log.begin), segment = store->superblock.segment_bytes;
+    uint64_t begin = store->compact.from.address, segment = store->superblock.segment_bytes;
     uint64_t first = begin & ~(segment - 1);
 
     *ret_from = i == 0 ? begin : first + i * segment;
@@ -259,9 +271,13 @@ static void part_of(const struct store *store, unsigned i, uint64_t *ret_from, u
 static bool start_round(struct store *store, uint64_t bytes)
 {
     struct compact *c = &store->compact;
-    uint64_t begin = atomic_load(&store->log.begin), end = limit(store), segment = store->superblock.segment_bytes;
-    uint64_t first = begin & ~(segment - 1);
+    uint64_t end = limit(store), segment = store->superblock.segment_bytes;
 
+    pthread_mutex_lock(&store->checkpoint_lock);
+    c->from = store->begin_at;
+    c->kept = superblock_kept(&store->superblock);
+    pthread_mutex_unlock(&store->checkpoint_lock);
+    uint64_t begin = c->from.address, first = begin & ~(segment - 1);
     if (end <= begin)
         return false;
     if (bytes < end - begin)
@@ -277,14 +293,14 @@ static bool start_round(struct store *store, uint64_t bytes)
     return true;
 }
 
-/* The last commit before which nothing is left; address 0: there is none. */
-static struct log_position round_commit(const struct compact *c)
+/* The last place before which nothing is left. */
+static struct log_position round_end(const struct compact *c)
 {
-    struct log_position last = {0};
+    struct log_position last = c->from;
 
     for (unsigned i = 0; i < c->next; i++) {
-        if (c->part_commit[i].address > 0)
-            last = c->part_commit[i];
+        if (c->part_end[i].address > 0)
+            last = c->part_end[i];
         if (!c->part_done[i])
             break;
     }
@@ -301,31 +317,44 @@ static void work(struct mover *m)
         uint64_t from, to;
         part_of(m->store, i, &from, &to);
         pthread_mutex_unlock(&c->lock);
-        int rc = compact_part(m, from, to);
+        int rc = compact_part(m, i == 0, from, to);
         atomic_fetch_add_explicit(&c->scanned_bytes, to - from, memory_order_relaxed);
         pthread_mutex_lock(&c->lock);
         c->part_done[i] = rc == 0;
-        c->part_commit[i] = m->settled;
+        c->part_end[i] = m->settled;
         if (rc < 0 && c->error == 0)
             c->error = rc;
     }
+}
+
+/* Did a superblock, or the commit before it, fail the last time, so that not all is given back that could be? */
+static bool is_owed(struct store *store)
+{
+    const struct superblock *sb = &store->superblock;
+
+    pthread_mutex_lock(&store->checkpoint_lock);
+    bool owed = sb->copies < 2 || sb->checkpoint.begin.address < store->begin_at.address;
+    pthread_mutex_unlock(&store->checkpoint_lock);
+    return owed;
 }
 
 /* The last one out ends the round. compact.lock held, and given back meanwhile. */
 static void end_round(struct store *store)
 {
     struct compact *c = &store->compact;
-    struct log_position position = round_commit(c);
+    struct log_position position = round_end(c);
+    bool moved = position.address > c->from.address;
     int rc = 0;
 
     c->ending = true;
     pthread_mutex_unlock(&c->lock);
-    if (position.address > atomic_load(&store->log.begin)) {
+    if (moved || is_owed(store)) {
         rc = begin_at(store, position);
         index_sweep(store->index, position.address);
     }
     pthread_mutex_lock(&c->lock);
-    c->result = c->error ? c->error : rc;
+    bool went_on = moved && is_full(c->error); /* there is room for the next round now */
+    c->result = c->error && !went_on ? c->error : rc;
     atomic_store_explicit(&c->failed, c->result == -ECANCELED ? 0 : c->result, memory_order_relaxed);
     c->running = c->ending = false;
     c->rounds++;

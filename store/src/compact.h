@@ -4,15 +4,19 @@
  * the tail, then the log begins behind that part.
  *
  *     scan a part -> which records are the newest of their keys? -> append them again, if the entry of the index is
- *     still what it was -> all parts done: begin moves to the last commit among them -> commit -> superblock, both
- *     copies -> the space is given back
+ *     still what it was -> all parts done, or no more room: begin moves to where nothing is left behind -> commit ->
+ *     superblock, both copies -> the space is given back
  *
  * Invariants:
  *   1. A record is moved only while the entry that proved it newest is locked unchanged: it is the newest then.
  *   2. A tombstone is not moved: all that it hides lies below the new begin, too.
- *   3. begin moves after the last move, and is a commit's end: the log can be replayed from there.
+ *   3. begin moves after the last move, to an item of which the version and the chain before it are known: the log can be
+ *      replayed from there.
  *   4. Space is given back when both superblocks say that it is not needed, and no snapshot needs it.
  *   5. A part with a damaged record stops compaction there: nothing of it is dropped.
+ *   6. A full disk: what hlog_space_frees() leaves is for the first part of a round, and only where no snapshot keeps what
+ *      it moves. It holds two batches at least, so begin moves by one: a round gives back all that it took but for a block,
+ *      and a batch that it did not finish, which the next one finds moved.
  *
  * Threads: any number share one round, each with a session of its own (store_compact()). The background ones call it
  * when the log is too long for what is live in it (space.h).
@@ -37,10 +41,11 @@ struct compact {
     uint64_t rounds;      /* ended */
     int result;           /* of the last round */
 
-    uint64_t until;              /* of the round: it scans [begin, until) */
+    struct log_position from;    /* of the round: it scans [from, until) */
+    uint64_t until, kept;        /* kept: by snapshots, up to there */
     unsigned count, next;        /* parts; claimed so far */
     bool part_done[COMPACT_PARTS];
-    struct log_position part_commit[COMPACT_PARTS]; /* the last commit in it behind which nothing is left; or 0 */
+    struct log_position part_end[COMPACT_PARTS]; /* where in it nothing is left behind; 0: none that is known whole */
     int error;                   /* the first; then no more parts are claimed */
 
     _Atomic uint64_t scanned_bytes, moved_bytes; /* statistics; relaxed */

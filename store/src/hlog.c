@@ -243,7 +243,7 @@ static void fail(struct hlog *log, int error)
     int none = 0;
 
     /* Out of space passes: the same blocks are written again later. Anything else is for good. */
-    if (error != -ENOSPC && error != -EDQUOT)
+    if (!is_full(error))
         (void)atomic_compare_exchange_strong(&log->failed, &none, error);
 }
 
@@ -338,6 +338,11 @@ static int flush_and_evict(struct hlog *log, uint64_t until, uint64_t must)
     return rc;
 }
 
+int hlog_evict(struct hlog *log, uint64_t until)
+{
+    return flush_and_evict(log, until, 0);
+}
+
 int hlog_make_room(struct hlog *log, uint64_t bytes, uint64_t keep)
 {
     uint64_t tail = atomic_load(&log->tail);
@@ -389,7 +394,7 @@ bool hlog_wants_maintenance(const struct hlog *log)
     return tail - atomic_load_explicit(&log->flushed, memory_order_relaxed) > mutable_bytes(log) + limit / 16 ||
            tail + POPULATE_BYTES / 2 > atomic_load_explicit(&log->populated, memory_order_relaxed) ||
            tail - atomic_load_explicit(&log->safe_head, memory_order_relaxed) > limit - limit / 8 ||
-           tail + HLOG_SPACE_FREES + (1u << 20) > atomic_load_explicit(&log->space, memory_order_relaxed);
+           tail + hlog_space_frees(log) + (1u << 20) > atomic_load_explicit(&log->space, memory_order_relaxed);
 }
 
 int hlog_maintain(struct hlog *log)
@@ -397,7 +402,7 @@ int hlog_maintain(struct hlog *log)
     uint64_t tail = atomic_load(&log->tail);
     int rc = 0;
 
-    (void)promise_space(log, tail + HLOG_SPACE_FREES + (2u << 20)); /* ENOSPC is told to whoever needs it */
+    (void)promise_space(log, tail + hlog_space_frees(log) + (2u << 20)); /* ENOSPC is told to whoever needs it */
     populate(log, tail);
     uint64_t keep = limit_of(log) / 4 * 3;
     if (tail - atomic_load(&log->flushed) > mutable_bytes(log))

@@ -30,13 +30,14 @@
 #include "epoch.h"
 #include "record.h"
 #include <device/log.h>
+#include <errno.h>
 #include <pthread.h>
 
 #define HLOG_BLOCK DEVICE_BLOCK_BYTES
 #define HLOG_FIRST_ADDRESS HLOG_BLOCK /* 0 and 1 mean "none": the first block is never used */
 
-/* Disk space that is left by: units that free space, to commits; compaction, to those units, since it gives back nothing
- * before it has moved all up to a commit; everybody else, to all of these. */
+/* Disk space that is left by: units that free space, to commits; compaction, to those units; everybody else, to all of
+ * these, as hlog_space_frees() says, which is no less than HLOG_SPACE_FREES. */
 #define HLOG_SPACE_COMMIT (64u << 10)
 #define HLOG_SPACE_MOVES (1u << 20)
 #define HLOG_SPACE_FREES (4u << 20)
@@ -94,6 +95,22 @@ static inline void hlog_prefetch(const struct hlog *log, uint64_t address, uint6
     }
 }
 
+static inline bool is_full(int rc)
+{
+    return rc == -ENOSPC || rc == -EDQUOT;
+}
+
+/* Compaction gives space back after it has taken some, a block more for each round (compact.h, invariant 6): so it is left
+ * a largest record and two batches, and a 256th of the log, by which the blocks of a whole pass are few beside it. */
+static inline uint64_t hlog_space_frees(const struct hlog *log)
+{
+    /* relaxed: of late will do */
+    uint64_t tail = atomic_load_explicit(&log->tail, memory_order_relaxed);
+    uint64_t begin = atomic_load_explicit(&log->begin, memory_order_relaxed);
+
+    return HLOG_SPACE_FREES + log->boundary / 4 + (tail - begin) / 256;
+}
+
 /*
  * Takes `bytes` (sum of record sizes, each at most `largest`) at the tail, inside an epoch, for the
  * caller to fill with hlog_take() and close with hlog_finish() before leaving it. -EAGAIN: leave the
@@ -105,6 +122,9 @@ struct hlog_space {
 int hlog_reserve(struct hlog *log, uint64_t bytes, uint64_t largest, uint64_t keep, struct hlog_space *ret_space);
 uint64_t hlog_take(struct hlog *log, struct hlog_space *space, uint64_t bytes);
 void hlog_finish(struct hlog *log, struct hlog_space *space);
+
+/* Writes and evicts what is below `until`, as far as the grain of eviction allows. flush_lock held. */
+int hlog_evict(struct hlog *log, uint64_t until);
 
 /* Makes `bytes` reservable, by promising disk space, writing and evicting. flush_lock held. -ENOSPC. */
 int hlog_make_room(struct hlog *log, uint64_t bytes, uint64_t keep);

@@ -154,8 +154,10 @@ static bool take_behind_hole(struct recovery *r, const struct commit_record *c, 
 
 static int take_commit(struct recovery *r, const struct commit_record *c, uint64_t at)
 {
-    bool whole = c->extent_begin == r->last.address && c->chain_before == r->last.chain && c->chain == r->chain &&
-                 c->records == r->records && c->version > r->last.version &&
+    /* Where the log begins inside of an extent, the chain alone tells that all of the rest is there. */
+    bool follows = c->extent_begin < r->last.address ||
+                   (c->extent_begin == r->last.address && c->chain_before == r->last.chain && c->records == r->records);
+    bool whole = follows && c->chain == r->chain && c->version > r->last.version &&
                  (r->records == 0 || c->version == r->version);
 
     if (!whole && !(r->holed && take_behind_hole(r, c, at)))

@@ -91,12 +91,8 @@ static int estimate(struct store *store, uint64_t *ret_live)
 /* Up to here a snapshot keeps the log. */
 static uint64_t kept_until(struct store *store)
 {
-    uint64_t until = 0;
-
     pthread_mutex_lock(&store->checkpoint_lock);
-    for (uint32_t i = 0; i < store->superblock.snapshot_count; i++)
-        if (store->superblock.snapshots[i].at.reach > until)
-            until = store->superblock.snapshots[i].at.reach;
+    uint64_t until = superblock_kept(&store->superblock);
     pthread_mutex_unlock(&store->checkpoint_lock);
     return until;
 }
@@ -211,6 +207,73 @@ bool space_pace(struct store *store, struct space_pace *pace, uint64_t bytes)
     return go_on;
 }
 
+/* ---- a full disk ------------------------------------------------------------------------------------- */
+
+/* One round, unpaced, of `bytes` or of as much as there is room to move. Has the log's beginning moved? */
+static bool advance(struct store *store, uint64_t bytes, int *ret_rc)
+{
+    uint64_t before = atomic_load(&store->log.begin);
+
+    *ret_rc = compact_run(store, bytes, false);
+    return atomic_load(&store->log.begin) > before;
+}
+
+/* Compaction leaves alone what is in memory: so nothing is kept there. */
+static int leave_memory(struct store *store)
+{
+    int rc = store_commit(store);
+
+    pthread_mutex_lock(&store->log.flush_lock);
+    if (rc == 0)
+        rc = hlog_evict(&store->log, atomic_load(&store->log.tail));
+    pthread_mutex_unlock(&store->log.flush_lock);
+    return rc;
+}
+
+bool space_make_room(struct store *store, uint64_t *pass)
+{
+    uint64_t begin = atomic_load(&store->log.begin);
+    int rc;
+
+    if (*pass == 0)
+        *pass = atomic_load(&store->log.tail);
+    return !store->salvage && begin < *pass && leave_memory(store) == 0 &&
+           advance(store, store->superblock.segment_bytes, &rc);
+}
+
+/* Grows by what is written and by what dies, as far as that is known. */
+static uint64_t changes(struct store *store)
+{
+    return atomic_load(&store->log.tail) - atomic_load_explicit(&store->compact.moved_bytes, memory_order_relaxed) +
+           atomic_load_explicit(&store->space.freed, memory_order_relaxed);
+}
+
+/* Compacts until a 16th of the log came back, or all of it was scanned. No estimate is asked: on a full disk it is
+ * the last few percent that count, and the tail, which cannot move, does not tell when it is out of date. */
+static int reclaim(struct store *store)
+{
+    struct space *space = &store->space;
+    uint64_t first = atomic_load(&store->log.begin), end = atomic_load(&store->log.tail), length = end - first;
+    uint64_t moved = atomic_load(&store->compact.moved_bytes), at = first, gained = 0;
+
+    pthread_mutex_lock(&space->lock);
+    bool barren = space->barren && changes(store) - space->barren_at < length / 64;
+    pthread_mutex_unlock(&space->lock);
+    int rc = barren ? 0 : leave_memory(store);
+    while (!barren && rc == 0 && at < end && gained < length / 16 &&
+           advance(store, store->superblock.segment_bytes, &rc) && sleep_ns(space, 0)) {
+        at = atomic_load(&store->log.begin);
+        gained = at - first - (atomic_load(&store->compact.moved_bytes) - moved);
+    }
+    if (at < end)
+        return rc;
+    pthread_mutex_lock(&space->lock);
+    space->barren = gained < length / 32;
+    space->barren_at = changes(store);
+    pthread_mutex_unlock(&space->lock);
+    return rc;
+}
+
 static void *run(void *arg)
 {
     struct store *store = arg;
@@ -218,16 +281,25 @@ static void *run(void *arg)
     uint64_t pause = LOOK_MS, segment = store->superblock.segment_bytes;
 
     while (sleep_ns(space, pause * 1000000)) {
-        bool wanted = atomic_exchange_explicit(&space->wanted, false, memory_order_relaxed);
-        uint64_t over = excess(store, wanted ? 105 : store->options.space_percent);
+        int rc = 0;
+        if (atomic_exchange_explicit(&space->wanted, false, memory_order_relaxed))
+            rc = reclaim(store);
+        uint64_t over = excess(store, store->options.space_percent);
         pause = over > 0 ? 0 : LOOK_MS;
         (void)set_brake(store);
-        if (over > 0 && compact_run(store, over > segment ? over : segment, !wanted) < 0) {
+        if (rc == 0 && over > 0)
+            rc = compact_run(store, over > segment ? over : segment, true);
+        if (rc < 0) {
             pause = LOOK_MS * 10; /* a damaged record, a full disk: it is in the statistics */
             atomic_store_explicit(&space->brake, 0, memory_order_relaxed);
         }
     }
     return NULL;
+}
+
+void store_freed(struct store *store, uint64_t bytes)
+{
+    atomic_fetch_add_explicit(&store->space.freed, bytes, memory_order_relaxed);
 }
 
 void store_reclaim(struct store *store)

@@ -68,16 +68,16 @@ static int transfer(struct device *device, enum device_op op, int file, void *bu
     return moved == len ? 0 : -EUCLEAN;
 }
 
-/* Where a commit may end. */
+/* Where an item of the log may be. */
 static bool is_position(const struct log_position *p)
 {
-    return p->address >= DEVICE_BLOCK_BYTES && p->address < SUPERBLOCK_ADDRESS_END &&
-           p->address % DEVICE_BLOCK_BYTES == 0;
+    return p->address >= DEVICE_BLOCK_BYTES && p->address < SUPERBLOCK_ADDRESS_END && p->address % 8 == 0;
 }
 
 static bool is_checkpoint(const struct disk_superblock *d, const struct checkpoint *c)
 {
-    return is_position(&c->begin) && is_position(&c->end) && c->image < d->next_image &&
+    return is_position(&c->begin) && is_position(&c->end) && c->end.address % DEVICE_BLOCK_BYTES == 0 &&
+           c->image < d->next_image &&
            (c->image == 0 || (c->reach >= c->end.address && c->reach < SUPERBLOCK_ADDRESS_END));
 }
 
@@ -278,6 +278,7 @@ static int write_one(struct device *device, struct superblock *sb)
     if (holes > 0)
         memcpy(snapshots + sb->snapshot_count, sb->holes.ranges + first_hole, holes * sizeof *sb->holes.ranges);
     d->checksum = checksum(d, (uint32_t)bytes);
+    /* What is there is written over: on a full disk its blocks might be gone once they were given back. */
     int file = device_file_open(device, names[(sb->sequence + 1) % 2], DEVICE_FILE_CREATE);
     int rc = file;
     if (file >= 0) {
@@ -316,13 +317,21 @@ uint64_t superblock_begin(const struct superblock *sb)
 uint64_t superblock_reach(const struct superblock *sb)
 {
     const struct checkpoint *c = &sb->checkpoint;
-    uint64_t reach = c->begin.address > c->end.address ? c->begin.address : c->end.address;
+    uint64_t begin = (c->begin.address + DEVICE_BLOCK_BYTES - 1) & ~(uint64_t)(DEVICE_BLOCK_BYTES - 1);
+    uint64_t reach = begin > c->end.address ? begin : c->end.address, kept = superblock_kept(sb);
 
     reach = c->image != 0 && c->reach > reach ? c->reach : reach;
+    return kept > reach ? kept : reach;
+}
+
+uint64_t superblock_kept(const struct superblock *sb)
+{
+    uint64_t kept = 0;
+
     for (uint32_t i = 0; i < sb->snapshot_count; i++)
-        if (sb->snapshots[i].at.reach > reach)
-            reach = sb->snapshots[i].at.reach;
-    return reach;
+        if (sb->snapshots[i].at.reach > kept)
+            kept = sb->snapshots[i].at.reach;
+    return kept;
 }
 
 void superblock_fini(struct superblock *sb)

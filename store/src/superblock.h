@@ -20,21 +20,22 @@
 #include <store/store.h>
 
 #define SUPERBLOCK_MAGIC UINT64_C(0x53465245545341f6)
-#define SUPERBLOCK_FORMAT 3u
+#define SUPERBLOCK_FORMAT 4u
 #define SUPERBLOCK_SNAPSHOTS_MAX 4096u
 #define SUPERBLOCK_HOLES_MAX 4096u
 #define SUPERBLOCK_ADDRESS_END (UINT64_C(1) << 48) /* of the log */
 
-/* The end of a commit: where the log can be read on from. */
+/* Where the log can be read on from: the start of an item, most often the end of a commit. */
 struct log_position {
     uint64_t address;
-    uint64_t version, chain; /* of the commit; 0 for the first address of the log */
+    uint64_t version; /* of the last commit that ends there or below; 0: none */
+    uint64_t chain;   /* of that commit, folded with the checksums of the records between it and `address` */
 };
 
 /* A moment of the store: the end of a commit, and the index as it was at or after it. */
 struct checkpoint {
     uint64_t image;            /* number of the index image `index.<16 hex digits>`; 0: none, the index is empty */
-    struct log_position end;   /* replay starts here */
+    struct log_position end;   /* of a commit: replay starts here */
     struct log_position begin; /* nothing of the log below it is needed. May have passed `end` */
     uint64_t reach;            /* entries of the image lead to records below it; records from `end` on are passed over */
 };
@@ -88,6 +89,8 @@ int superblock_write(struct device *device, struct superblock *sb);
 uint64_t superblock_begin(const struct superblock *sb);
 /* The log is there up to this address at least: every commit that it names is below, or ends here. */
 uint64_t superblock_reach(const struct superblock *sb);
+/* Up to here a snapshot keeps the log; 0: there is none. */
+uint64_t superblock_kept(const struct superblock *sb);
 void superblock_fini(struct superblock *sb);
 
 #endif

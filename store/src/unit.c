@@ -237,7 +237,7 @@ int changes_apply(struct store_session *s, struct change *changes, unsigned coun
         if (rc < 0)
             break;
     }
-    if (rc == -ENOSPC)
+    if (is_full(rc))
         store_reclaim(store);
     if (bytes > 0 && !store->options.no_background) {
         store_hint_worker(store);
@@ -249,11 +249,15 @@ int changes_apply(struct store_session *s, struct change *changes, unsigned coun
 int changes_apply_wait(struct store_session *s, struct change *changes, unsigned count, uint64_t keep)
 {
     struct change *stuck;
+    uint64_t pass = 0;
     int rc;
 
-    while ((rc = changes_apply(s, changes, count, keep, &stuck)) == FETCH)
-        if ((rc = fetch(s, stuck)) < 0)
-            break;
+    for (bool again = true; again;) {
+        rc = changes_apply(s, changes, count, keep, &stuck);
+        again = rc == FETCH && (rc = fetch(s, stuck)) == 0;
+        if (is_full(rc) && keep == HLOG_SPACE_COMMIT) /* what frees space waits for some */
+            again = space_make_room(s->store, &pass);
+    }
     for (unsigned i = 0; i < count; i++)
         free((void *)(uintptr_t)changes[i].fetched);
     return rc;
@@ -265,7 +269,7 @@ int store_unit_apply(struct store_session *s, unsigned flags)
     for (uint32_t i = 0, at = 0; i < s->change_count; at += s->changes[i++].key_len)
         s->changes[i].key = s->keys + at;
     int rc = changes_apply_wait(s, s->changes, s->change_count,
-                                flags & STORE_UNIT_FREES ? HLOG_SPACE_COMMIT : HLOG_SPACE_FREES);
+                                flags & STORE_UNIT_FREES ? HLOG_SPACE_COMMIT : hlog_space_frees(&s->store->log));
     store_unit_abandon(s);
     return rc;
 }

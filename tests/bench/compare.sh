@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: MIT
 # compare.sh [BUILD] [DISK] [fsbench options]: fsbench on fasterfs, on the ceiling (the same adapter on
 # tables in memory), on bindfs and on the plain directory, one after the other on the same disk, as a
-# markdown table of p50. BUILD defaults to build/release, DISK to $TMPDIR.
+# markdown table of p50, and one of durable creates per second. BUILD defaults to build/release, DISK to $TMPDIR.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 build=${1:-$here/../../build/release}
@@ -52,10 +52,17 @@ python3 - "$work/out" "${kinds[@]}" <<'END'
 import json, statistics, sys
 out, kinds = sys.argv[1], sys.argv[2:]
 runs = {k: [json.load(open(f"{out}/{k}.{r}"))["ops"] for r in (1, 2, 3)] for k in kinds}
-p50 = lambda k, op: statistics.median(r[op]["p50_us"] for r in runs[k])
+median = lambda k, op, what: statistics.median(r[op][what] for r in runs[k])
+p50 = lambda k, op: median(k, op, "p50_us")
 print("| p50, us | " + " | ".join(kinds) + " | ceiling / fasterfs |")
 print("|---" * (len(kinds) + 2) + "|")
 for op in runs[kinds[0]][0]:
     row = [f"{p50(k, op):.1f}" for k in kinds]
     print(f"| {op} | " + " | ".join(row) + f" | {p50('ceiling', op) / p50('fasterfs', op):.2f} |")
+print("\n| per second | " + " | ".join(kinds) + " | fasterfs / plain (of single runs) |")
+print("|---" * (len(kinds) + 2) + "|")
+for op in (op for op in runs["plain"][0] if op.startswith("fsync by ")):
+    row = [f"{median(k, op, 'per_s'):.0f}" for k in kinds]
+    ratios = " ".join(f"{f[op]['per_s'] / p[op]['per_s']:.2f}" for f, p in zip(runs["fasterfs"], runs["plain"]))
+    print(f"| {op} | " + " | ".join(row) + f" | {ratios} |")
 END

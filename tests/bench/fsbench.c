@@ -4,7 +4,8 @@
  *
  *     fsbench [--files N] [--dirs N] [--fsyncs N] [--large MIB] [--seed N] [--json] DIR
  *
- * One thread, N files in D directories in random order. A first touch of every file is made before the
+ * One thread, N files in D directories in random order, but for `fsync by T`: T threads, each of which creates files in a
+ * directory of its own, writes 4 KiB, fsyncs and closes. A first touch of every file is made before the
  * timed rounds of `stat` and `read`, so they show what a program meets that comes back. `random write`, `random
  * read`: pages of 4 KiB of one file of MIB MiB, past the kernel's cache (O_DIRECT), by one thread and by 32; N of
  * each. `readdir (cold)` comes behind them, and drops the kernel's caches (root only, else it is left out).
@@ -29,7 +30,7 @@ static struct {
     unsigned files, dirs, fsyncs, large_mib;
     uint64_t seed;
     bool json;
-} settings = {.files = 10000, .dirs = 100, .fsyncs = 200, .large_mib = 128, .seed = 1};
+} settings = {.files = 10000, .dirs = 100, .fsyncs = 640, .large_mib = 128, .seed = 1};
 
 static uint64_t random_state;
 static unsigned *order;
@@ -153,10 +154,12 @@ static void op_readdir(unsigned dir)
     closedir(stream);
 }
 
-static void op_fsync_create(unsigned file)
+static unsigned fsync_round; /* each makes other files */
+
+static void op_fsync_create(unsigned thread, unsigned n)
 {
     char path[PATH_BYTES];
-    snprintf(path, sizeof(path), "d%u/s%u", file % settings.dirs, file);
+    snprintf(path, sizeof(path), "t%u/s%u.%u", thread, fsync_round, n);
     op_write_file(path, O_CREAT | O_EXCL, true);
 }
 
@@ -175,14 +178,16 @@ static off_t page_of(unsigned n)
     return (off_t)((z ^ z >> 29) % ((uint64_t)settings.large_mib * 256) * FILE_BYTES);
 }
 
-static void op_write_page(unsigned n)
+static void op_write_page(unsigned thread, unsigned n)
 {
+    (void)thread;
     if (pwrite(large_fd, contents, FILE_BYTES, page_of(n)) != FILE_BYTES)
         fail("write", "large");
 }
 
-static void op_read_page(unsigned n)
+static void op_read_page(unsigned thread, unsigned n)
 {
+    (void)thread;
     _Alignas(FILE_BYTES) char buf[FILE_BYTES];
     if (pread(large_fd, buf, FILE_BYTES, page_of(n)) != FILE_BYTES)
         fail("read", "large");
@@ -252,10 +257,10 @@ static void timed_round(const char *name, void (*op)(unsigned), unsigned count, 
     report(name, count, now_us() - start);
 }
 
-struct lane { /* of DEPTH threads */
+struct lane { /* one of several threads */
     pthread_t thread;
-    void (*op)(unsigned);
-    unsigned first, end;
+    void (*op)(unsigned thread, unsigned n);
+    unsigned number, first, end;
 };
 
 static void *run_lane(void *arg)
@@ -263,31 +268,62 @@ static void *run_lane(void *arg)
     struct lane *lane = arg;
     for (unsigned i = lane->first; i < lane->end; i++) {
         double before = now_us();
-        lane->op(i);
+        lane->op(lane->number, i);
         took_us[i] = now_us() - before;
     }
     return NULL;
 }
 
-static void deep_round(const char *name, void (*op)(unsigned), unsigned count)
+/* By so many threads, up to DEPTH. */
+static void deep_round(const char *name, void (*op)(unsigned, unsigned), unsigned threads, unsigned count)
 {
     struct lane lanes[DEPTH];
+    unsigned each = count / threads;
     double start = now_us();
-    for (unsigned i = 0; i < DEPTH; i++) {
-        lanes[i] = (struct lane){.op = op, .first = count / DEPTH * i, .end = count / DEPTH * (i + 1)};
+    for (unsigned i = 0; i < threads; i++) {
+        lanes[i] = (struct lane){.op = op, .number = i, .first = each * i, .end = each * (i + 1)};
         errno = pthread_create(&lanes[i].thread, NULL, run_lane, &lanes[i]);
         if (errno)
             fail("start threads for", name);
     }
-    for (unsigned i = 0; i < DEPTH; i++)
+    for (unsigned i = 0; i < threads; i++)
         pthread_join(lanes[i].thread, NULL);
-    report(name, count / DEPTH * DEPTH, now_us() - start);
+    report(name, each * threads, now_us() - start);
+}
+
+static void fsync_rounds(void)
+{
+    static const unsigned threads[] = {1, 2, 8, DEPTH};
+    for (unsigned i = 0; i < DEPTH; i++) {
+        char path[PATH_BYTES];
+        snprintf(path, sizeof(path), "t%u", i);
+        if (mkdir(path, 0755) < 0)
+            fail("mkdir", path);
+    }
+    for (; fsync_round < sizeof(threads) / sizeof(threads[0]); fsync_round++) {
+        char name[PATH_BYTES];
+        snprintf(name, sizeof(name), "fsync by %u", threads[fsync_round]);
+        deep_round(name, op_fsync_create, threads[fsync_round], settings.fsyncs);
+    }
 }
 
 static void round_untimed(void (*op)(unsigned), unsigned count)
 {
     for (unsigned i = 0; i < count; i++)
         op(i);
+}
+
+static void remove_dir(char kind, unsigned number)
+{
+    char path[PATH_BYTES];
+    snprintf(path, sizeof(path), "%c%u", kind, number);
+    DIR *stream = opendir(path);
+    for (struct dirent *entry; stream && (entry = readdir(stream));)
+        if (entry->d_name[0] != '.')
+            unlinkat(dirfd(stream), entry->d_name, 0);
+    if (stream)
+        closedir(stream);
+    rmdir(path);
 }
 
 static unsigned number(const char *text, const char *option)
@@ -328,13 +364,11 @@ int main(int argc, char **argv)
         fprintf(stderr, "usage: fsbench [--files N] [--dirs N] [--fsyncs N] [--large MIB] [--seed N] [--json] DIR\n");
         return 2;
     }
-    if (settings.fsyncs > settings.files)
-        settings.fsyncs = settings.files;
     if (settings.dirs > settings.files)
         settings.dirs = settings.files;
     random_state = settings.seed;
     order = calloc(settings.files, sizeof(*order));
-    took_us = calloc(settings.files, sizeof(*took_us));
+    took_us = calloc(settings.files > settings.fsyncs ? settings.files : settings.fsyncs, sizeof(*took_us));
     if (!order || !took_us)
         fail("allocate for", dir);
     for (unsigned i = 0; i < FILE_BYTES; i++)
@@ -365,16 +399,16 @@ int main(int argc, char **argv)
     timed_round("readdir (1st)", op_readdir, settings.dirs, false);
     timed_round("readdir", op_readdir, settings.dirs, false);
     timed_round("rename", op_rename, settings.files, true);
-    timed_round("fsync create", op_fsync_create, settings.fsyncs, true);
+    fsync_rounds();
     make_large();
     large_round++;
-    timed_round("random write", op_write_page, settings.files, false);
+    deep_round("random write", op_write_page, 1, settings.files);
     large_round++;
-    deep_round("write by 32", op_write_page, settings.files);
+    deep_round("write by 32", op_write_page, DEPTH, settings.files);
     large_round++;
-    timed_round("random read", op_read_page, settings.files, false);
+    deep_round("random read", op_read_page, 1, settings.files);
     large_round++;
-    deep_round("read by 32", op_read_page, settings.files);
+    deep_round("read by 32", op_read_page, DEPTH, settings.files);
     close(large_fd);
     if (drop_caches())
         timed_round("readdir (cold)", op_readdir, settings.dirs, false);
@@ -383,17 +417,10 @@ int main(int argc, char **argv)
         printf("\n  }\n}\n");
 
     unlink("large");
-    for (unsigned i = 0; i < settings.dirs; i++) {
-        char path[PATH_BYTES];
-        snprintf(path, sizeof(path), "d%u", i);
-        DIR *stream = opendir(path);
-        for (struct dirent *entry; stream && (entry = readdir(stream));)
-            if (entry->d_name[0] != '.')
-                unlinkat(dirfd(stream), entry->d_name, 0);
-        if (stream)
-            closedir(stream);
-        rmdir(path);
-    }
+    for (unsigned i = 0; i < settings.dirs; i++)
+        remove_dir('d', i);
+    for (unsigned i = 0; i < DEPTH; i++)
+        remove_dir('t', i);
     (void)!chdir("..");
     rmdir("fsbench.tmp");
     free(order);

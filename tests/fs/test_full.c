@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 /* A full disk: the error comes at once and to the call that hits it; what was acknowledged stays. */
 #include "fixture.h"
+#include <time.h>
 
 static struct fs_attr a;
 
@@ -67,14 +68,178 @@ START_TEST(a_full_disk_can_be_synced_read_deleted_from_and_reopened)
 }
 END_TEST
 
+/* ---- files of 1 KiB to 8 MiB, of which every second one goes -------------------------------------------- */
+
+#define DISK_BYTES (UINT64_C(96) << 20)
+#define PIECE_BYTES (1u << 20)
+#define FILES_MAX 4096u
+#define ROUNDS 3u
+
+struct file {
+    uint32_t size; /* 0: not there */
+    uint32_t seed;
+};
+
+static struct file files[FILES_MAX];
+static uint8_t piece[PIECE_BYTES], found[PIECE_BYTES];
+static uint64_t dice_state;
+
+static uint32_t dice(uint32_t sides)
+{
+    dice_state = dice_state * UINT64_C(6364136223846793005) + 1442695040888963407;
+    return (uint32_t)(dice_state >> 33) % sides;
+}
+
+static void make_piece(uint32_t seed, uint32_t at, uint32_t len)
+{
+    uint64_t word = ((uint64_t)seed << 32 | at) * UINT64_C(0x9e3779b97f4a7c15) | 1;
+
+    for (uint32_t i = 0; i < len; i += 8, word *= UINT64_C(0xd1342543de82ef95))
+        memcpy(piece + i, &word, 8);
+}
+
+static uint32_t piece_at(const struct file *file, uint32_t at)
+{
+    uint32_t len = file->size - at < PIECE_BYTES ? file->size - at : PIECE_BYTES;
+
+    make_piece(file->seed, at, len);
+    return len;
+}
+
+static const char *name_of(unsigned i)
+{
+    static char name[16];
+
+    sprintf(name, "%u", i);
+    return name;
+}
+
+/* 0, or -ENOSPC and it is not there. */
+static int put_file(unsigned i, uint32_t size, bool sync)
+{
+    struct file file = {.size = size, .seed = dice(UINT32_MAX)};
+    int rc = fs_mknod(s, &cred, FS_INO_ROOT, name_of(i), S_IFREG | 0644, 0, &a);
+
+    if (rc < 0)
+        return rc;
+    for (uint32_t at = 0; at < size && rc == 0; at += PIECE_BYTES) {
+        uint32_t len = piece_at(&file, at);
+        ssize_t wrote = fs_write(s, a.ino, piece, len, at, 0);
+        rc = wrote == len ? 0 : wrote < 0 ? (int)wrote : -ENOSPC;
+    }
+    fs_forget(s, a.ino, 1);
+    if (rc < 0)
+        ck_assert_int_eq(fs_unlink(s, FS_INO_ROOT, name_of(i)), 0);
+    else
+        files[i] = file;
+    if (rc == 0 && sync)
+        ck_assert_int_eq(fs_sync(fs), 0);
+    return rc;
+}
+
+static void remove_file(unsigned i)
+{
+    ck_assert_int_eq(fs_unlink(s, FS_INO_ROOT, name_of(i)), 0);
+    files[i].size = 0;
+}
+
+static void check_file(unsigned i)
+{
+    const struct file *file = &files[i];
+    int rc = fs_lookup(s, FS_INO_ROOT, name_of(i), &a);
+
+    ck_assert_int_eq(rc, file->size > 0 ? 0 : -ENOENT);
+    if (rc < 0)
+        return;
+    ck_assert_uint_eq(a.size, file->size);
+    for (uint32_t at = 0; at < file->size; at += PIECE_BYTES) {
+        uint32_t len = piece_at(file, at);
+        ck_assert_int_eq(fs_read(s, a.ino, found, len, at), len);
+        ck_assert_msg(memcmp(found, piece, len) == 0, "file %u is not what was written near %u", i, at);
+    }
+    fs_forget(s, a.ino, 1);
+}
+
+static uint64_t bytes_there(void)
+{
+    uint64_t bytes = 0;
+
+    for (unsigned i = 0; i < FILES_MAX; i++)
+        bytes += files[i].size;
+    return bytes;
+}
+
+/* New files into the free numbers, in a row, until one does not fit. */
+static void fill_with_files(bool sync)
+{
+    int rc = 0;
+
+    for (unsigned i = 0; i < FILES_MAX && rc == 0; i++)
+        if (files[i].size == 0)
+            rc = put_file(i, 1024u << dice(14), sync && dice(3) == 0);
+    ck_assert_int_eq(rc, -ENOSPC);
+}
+
+/* As somebody does who was told that there is no room, has made some, and tries again. */
+static void fill_until(uint64_t bytes, bool sync)
+{
+    struct timespec pause = {.tv_nsec = 20000000};
+
+    for (unsigned tries = 0; bytes_there() < bytes; tries++) {
+        ck_assert_msg(tries < 1000, "for 20 seconds there is no room: %u MiB of files, and there were %u",
+                      (unsigned)(bytes_there() >> 20), (unsigned)(bytes >> 20));
+        fill_with_files(sync);
+        nanosleep(&pause, NULL);
+    }
+}
+
+static void setup_disk(void)
+{
+    const char *seed = getenv("FASTERFS_SEED");
+    uint64_t first = seed ? strtoull(seed, NULL, 0) : (uint64_t)time(NULL);
+
+    printf("FASTERFS_SEED=%llu\n", (unsigned long long)first);
+    dice_state = first * 1000;
+    background = true;
+    segment_bytes = 32u << 20;
+    log_bytes = 8u << 20;
+    fixture_setup();
+    device_memory_limit(device, DISK_BYTES);
+}
+
+START_TEST(when_every_second_file_is_removed_from_a_full_disk_it_can_be_filled_again)
+{
+    dice_state += (unsigned)_i;
+    bool sync = _i % 2 == 0;
+
+    fill_with_files(sync);
+    for (unsigned round = 0; round < ROUNDS; round++) {
+        uint64_t full = bytes_there();
+        for (unsigned i = round % 2, there = 0; i < FILES_MAX; i++)
+            if (files[i].size > 0 && there++ % 2 == 0)
+                remove_file(i);
+        fill_until(full - (full - bytes_there()) / 4 - DISK_BYTES / 32, sync); /* where a pass is barren */
+        for (unsigned i = 0; i < FILES_MAX; i++)
+            check_file(i);
+        if (round % 2 == 0)
+            fixture_crash();
+        else
+            fixture_reopen();
+    }
+    for (unsigned i = 0; i < FILES_MAX; i++)
+        check_file(i);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("full");
-    TCase *tests = tcase_create("full");
 
-    tcase_add_checked_fixture(tests, fixture_setup, fixture_teardown);
-    tcase_set_timeout(tests, 120);
+    TCase *tests = fixture_case("full", fixture_setup, fixture_teardown);
     tcase_add_test(tests, a_full_disk_can_be_synced_read_deleted_from_and_reopened);
+    suite_add_tcase(suite, tests);
+    tests = fixture_case("every second file", setup_disk, fixture_teardown);
+    tcase_add_loop_test(tests, when_every_second_file_is_removed_from_a_full_disk_it_can_be_filled_again, 0, 4);
     suite_add_tcase(suite, tests);
     return fixture_run(suite);
 }

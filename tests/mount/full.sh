@@ -31,21 +31,23 @@ fill() {
     fail "the disk does not become full"
 }
 
-# Deletes the older half of the files, and waits until df says that there is room. (Had it been every second file, what
-# lies between two commits might be more than there is room to copy: store/README.md, limits.)
+# Deletes every second file, and tries to write 16 MiB until there is room for them.
 make_room() {
-    local before half name
-    before=$(free_kib)
-    half=$(($(wc -l <"$sums") / 2))
+    local name
     while read -r _ name; do
         rm "$mnt/$name" || fail "$1: deleting on a full disk"
-    done < <(head -n "$half" "$sums")
-    sed -i "1,${half}d" "$sums"
-    for _ in $(seq 600); do
-        if [ "$(free_kib)" -gt $((before + 16384)) ]; then return; fi
+    done < <(sed -n 'n;p' "$sums")
+    sed -i 'n;d' "$sums"
+    head -c 16777216 /dev/urandom >"$work/bytes"
+    for _ in $(seq 300); do
+        if timeout 20 cp "$work/bytes" "$mnt/room" 2>"$work/error"; then
+            rm "$mnt/room" || fail "$1: deleting"
+            return
+        fi
+        grep -q 'No space left' "$work/error" || fail "$1: $(cat "$work/error")"
         sleep 0.1
     done
-    fail "$1: half of the files are gone for a minute, and df went from $before KiB to $(free_kib)"
+    fail "$1: half of the files are gone for half a minute, and there is no room for 16 MiB ($(free_kib) KiB free)"
 }
 
 filled_through_the_mount() {

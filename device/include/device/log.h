@@ -37,8 +37,8 @@ void device_log_close(struct device_log *log);
  * segment if there is none). Reads below it give zeros where nothing was written. */
 uint64_t device_log_allocated(const struct device_log *log);
 
-/* Promises space up to `end` (rounded up to a step of 4 MiB or the segment, whichever is smaller),
- * creating segments on the way. Takes no lock if that is done already. -ENOSPC: what was promised stays
+/* Promises space up to `end` (rounded up to a step of 4 MiB or the segment, whichever is smaller; of 64 KiB where the disk
+ * has no more), creating segments on the way. Takes no lock if that is done already. -ENOSPC: what was promised stays
  * so, the rest is not; -EFBIG: beyond 2^48. */
 DEVICE_NODISCARD int device_log_allocate(struct device_log *log, uint64_t end);
 

@@ -327,7 +327,7 @@ STORE_NODISCARD int store_checkpoint(struct store *store);
 
 /*
  * Moves what is live in the oldest part of the log to its end and gives the space back: in one round, as far as that
- * part is committed and out of memory, at most `bytes` of it (UINT64_MAX: all) and 64 segments. Space that a snapshot
+ * part is committed and out of memory, at most `bytes` of it (UINT64_MAX: all) and 64 segments, and as there is room. Space that a snapshot
  * needs comes back when that is deleted. Operations go on meanwhile; several threads that call at once share the
  * work. Errors: -EUCLEAN a record is damaged (nothing is given up: compaction stops before it), -ENOSPC, -EIO; what
  * was done until then counts.
@@ -336,6 +336,9 @@ STORE_NODISCARD int store_compact(struct store *store, uint64_t bytes);
 
 /* Asks the background to give back soon what it can, however little that is: the caller is short of space. */
 void store_reclaim(struct store *store);
+/* Says that values of about so many bytes are being deleted, which the store does not see where they are not in memory:
+ * on a full disk it is what makes another look at all of the log worth while. */
+void store_freed(struct store *store, uint64_t bytes);
 
 /* ---- iteration --------------------------------------------------------------------------------- */
 
