@@ -88,8 +88,8 @@ for kind in "${@:-release asan tsan}"; do
         long)
             build_release
             tests=$top/build/release/tests
-            longer FASTERFS_STATES=500000 "$tests/test_crash_store_states"
-            longer FASTERFS_STATES=500000 "$tests/test_crash_fs_states"
+            longer FASTERFS_STATES=600000 "$tests/test_crash_store_states"
+            longer FASTERFS_STATES=400000 "$tests/test_crash_fs_states"
             longer FASTERFS_ROUNDS=30000 "$tests/test_store_linear"
             longer FASTERFS_STEP=1 "$tests/test_crash_faults"
             longer FASTERFS_STEP=1 "$tests/test_crash_fs_faults"

@@ -339,8 +339,7 @@ void device_log_close(struct device_log *log)
     uint64_t first = atomic_load_explicit(&log->first, memory_order_relaxed); /* nobody else is here */
     for (uint64_t number = first; number < log->created; number++)
         segment_put(log_segment(log, number));
-    uint64_t leaf_count = log->leaves != NULL ? log_leaf_count(log) : 0;
-    for (uint64_t i = 0; i < leaf_count; i++)
+    for (uint64_t i = 0; log->leaves != NULL && i << LEAF_BITS < log->created; i++)
         free(atomic_load_explicit(&log->leaves[i], memory_order_acquire));
     free(log->leaves);
     pthread_mutex_destroy(&log->names_lock);

@@ -83,6 +83,7 @@ struct fs {
         uint64_t time_ns;
         struct store_snapshot *snapshot;
     } *slots; /* [SNAPSHOT_SLOTS + 1] */
+    uint64_t slots_end; /* no slot from here on was ever open */
 };
 
 struct masks { /* of the chunks of a group */

@@ -73,6 +73,8 @@ static int open_slot(struct fs_session *s, uint64_t slot)
             rc = store_snapshot_open(s->fs->store, search.found.id, &at->snapshot);
         if (rc == 0)
             at->id = search.found.id;
+        if (rc == 0 && slot >= s->fs->slots_end)
+            s->fs->slots_end = slot + 1;
         at->time_ns = search.found.time_ns;
     }
     pthread_rwlock_unlock(&s->fs->snapshots_lock);
@@ -241,7 +243,7 @@ int snapshots_readdir(struct fs_session *s, uint64_t cookie, bool with_attr, fs_
 
 void snapshots_close(struct fs *fs)
 {
-    for (unsigned i = 1; fs->slots && i <= SNAPSHOT_SLOTS; i++)
+    for (uint64_t i = 1; i < fs->slots_end; i++)
         if (fs->slots[i].id != 0)
             store_snapshot_close(fs->slots[i].snapshot);
 }

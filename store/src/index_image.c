@@ -301,6 +301,18 @@ static uint64_t entry_at(const unsigned char *bucket, unsigned i)
     return get64(bucket + i * 8);
 }
 
+/* No entry and no link: so are most buckets of a table that has just doubled, or of a small store's. */
+static bool bucket_is_zero(const unsigned char *bucket)
+{
+    uint64_t words[BUCKET / 8], any = 0;
+
+    memcpy(words, bucket, BUCKET);
+    for (unsigned i = 0; i < BUCKET / 8; i++) {
+        any |= words[i];
+    }
+    return any == 0;
+}
+
 /* The bucket after this one, NULL at the end of the chain. */
 static const unsigned char *bucket_after(const void *image, uint64_t buckets, const unsigned char *bucket)
 {
@@ -399,6 +411,9 @@ static const char *check_buckets(const void *image, const struct layout *l)
         const unsigned char *bucket = bucket_at(image, n);
         bool padding = n >= l->buckets + l->overflow;
 
+        if (bucket_is_zero(bucket)) {
+            continue;
+        }
         for (unsigned i = 0; i < INDEX_BUCKET_ENTRIES; i++) {
             uint64_t entry = entry_at(bucket, i);
 
@@ -454,6 +469,9 @@ static const char *check_chains(const void *image, const struct layout *l)
     uint64_t seen[(INDEX_TAG_MASK >> INDEX_TAG_SHIFT) / 64 + 1] = {0};
 
     for (uint64_t n = 0; n < l->buckets; n++) {
+        if (bucket_is_zero(bucket_at(image, n))) {
+            continue;
+        }
         if (mark_tags(image, l, n, seen, true)) {
             return "index image has two entries for one hash";
         }
@@ -508,7 +526,7 @@ unsigned index_image_bits(const void *image)
 
 /* ---- load --------------------------------------------------------------------------------------- */
 
-/* Leaves a word of memory alone that stays 0, so that an empty part of the table takes no memory.
+/* Leaves memory alone that stays 0, so that an empty part of the table takes none.
  * relaxed: the caller is alone, and whatever starts the other threads publishes the index. */
 static void load_word(_Atomic uint64_t *to, uint64_t value)
 {
@@ -519,6 +537,9 @@ static void load_word(_Atomic uint64_t *to, uint64_t value)
 
 static void load_bucket(struct index_bucket *to, const unsigned char *from)
 {
+    if (bucket_is_zero(from)) {
+        return;
+    }
     for (unsigned i = 0; i < INDEX_BUCKET_ENTRIES; i++) {
         load_word(&to->entries[i], entry_at(from, i));
     }

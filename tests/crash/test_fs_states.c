@@ -555,7 +555,7 @@ static void check_crash(const struct device_crash *crash)
 
 START_TEST(a_power_cut_leaves_the_tree_as_it_was_after_some_call)
 {
-    uint64_t wanted = number_from("FASTERFS_STATES", 10000 / SLOWER / SLOWER);
+    uint64_t wanted = number_from("FASTERFS_STATES", 40000 / SLOWER / SLOWER);
 
     for (; states < wanted; workload_seed++) {
         struct device_crash one;

@@ -444,7 +444,7 @@ static void check_crash(const struct device_crash *crash)
 
 START_TEST(every_state_that_a_power_cut_may_leave_is_a_prefix_that_goes_on)
 {
-    uint64_t wanted = number_from("FASTERFS_STATES", 20000 / SLOWER / SLOWER);
+    uint64_t wanted = number_from("FASTERFS_STATES", 40000 / SLOWER / SLOWER);
 
     for (unsigned workloads = 0; states < wanted; workloads++, workload_seed++) {
         sow();

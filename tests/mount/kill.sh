@@ -1,16 +1,30 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT
-# The daemon is killed again and again (FASTERFS_KILLS times, or for a minute) while writers work; after each time the
+# The daemon is killed again and again (FASTERFS_KILLS times, 100) while writers work; after each time the
 # mount is cleared and made anew, and what every writer finds is an exact prefix of its steps that is not
-# shorter than what an fsync returned after. A snapshot is taken between and outlives all that follow.
+# shorter than what an fsync returned after. A snapshot is taken between and outlives all that follow: each time one of
+# them, in turn, is read and compared with what it was.
 . "$(dirname "$0")/lib.sh"
 
 PREFIX=$(realpath "${PREFIX:?set PREFIX to the program made from prefix.c}")
-kills=${FASTERFS_KILLS:-} # empty: as many as there is time for in a minute
+kills=${FASTERFS_KILLS:-100}
 RANDOM=${FASTERFS_SEED:-$$}
-say "FASTERFS_SEED=${FASTERFS_SEED:-$$}, ${kills:-a minute of} kills"
-enough() { if [ -n "$kills" ]; then [ "$kill" -ge "$kills" ]; else [ "$SECONDS" -ge 60 ]; fi; }
+say "FASTERFS_SEED=${FASTERFS_SEED:-$$}, $kills kills"
 mount_it() { "$FASTERFS" "$store" "$mnt" -o memory=16M || fail "cannot mount after kill $kill"; }
+
+# Mostly short; now and then over a second, so that the daemon has committed by itself.
+work_a_while() {
+    local hundredths=$((RANDOM % 30 + 3))
+    if [ $((RANDOM % 16)) = 0 ]; then hundredths=$((RANDOM % 100 + 100)); fi
+    printf -v hundredths %03d "$hundredths"
+    sleep "${hundredths:0:1}.${hundredths:1}"
+}
+
+check_snapshot() {
+    manifest "$mnt/.snapshots/$1" >"$work/now"
+    [ -e "$work/sum.$1" ] || cp "$work/now" "$work/sum.$1"
+    cmp "$work/now" "$work/sum.$1" || fail "snapshot $1 has changed"
+}
 
 # The writers begin at nothing, so that a check does not take longer and longer.
 begin_anew() {
@@ -25,7 +39,7 @@ begin_anew() {
 kill=0 steps=0 taken=()
 mount_it
 begin_anew
-while ! enough; do
+while [ "$kill" -lt "$kills" ]; do
     kill=$((kill + 1))
     if [ $((kill % 10)) = 0 ]; then begin_anew; fi
     writers=()
@@ -33,7 +47,7 @@ while ! enough; do
         "$PREFIX" write "$mnt/w$w" "$work/log$w" &
         writers+=($!)
     done
-    sleep "0.$((RANDOM % 8 + 1))"
+    work_a_while
     if [ $((kill % 5)) = 2 ]; then
         "$FASTERFS" snapshot create "$mnt" "k$kill"
         taken+=("k$kill")
@@ -48,11 +62,11 @@ while ! enough; do
     for w in 1 2 3; do "$PREFIX" check "$mnt/w$w" "$work/log$w" || fail "writer $w after kill $kill"; done
     for snapshot in "${taken[@]}"; do
         [ -d "$mnt/.snapshots/$snapshot" ] || fail "snapshot $snapshot was promised and is gone"
-        manifest "$mnt/.snapshots/$snapshot" >"$work/now"
-        [ -e "$work/sum.$snapshot" ] || cp "$work/now" "$work/sum.$snapshot"
-        cmp "$work/now" "$work/sum.$snapshot" || fail "snapshot $snapshot has changed"
+        [ -e "$work/sum.$snapshot" ] || check_snapshot "$snapshot"
     done
+    if [ ${#taken[@]} -gt 0 ]; then check_snapshot "${taken[kill % ${#taken[@]}]}"; fi
     if [ ${#taken[@]} -gt 3 ]; then
+        check_snapshot "${taken[0]}"
         "$FASTERFS" snapshot delete "$mnt" "${taken[0]}"
         taken=("${taken[@]:1}")
     fi

@@ -22,14 +22,16 @@ skip_part() { echo "SKIPPED PART: $*" >&2; }
 
 # Process id of the daemon that serves the store $1: the one that has this directory open and locked.
 daemon_of() {
-    local pid exe
-    for pid in /proc/[0-9]*; do
-        exe=$(readlink "$pid/exe" 2>/dev/null || true)
-        if [ "${exe% (deleted)}" = "$FASTERFS" ] && # deleted: built again meanwhile
-            tr '\0' '\n' <"$pid/cmdline" 2>/dev/null | grep -qxF -- "$1"; then
-            basename "$pid"
+    local pid exe args arg
+    for pid in /proc/[0-9]*; do # no process for each: there may be thousands
+        { mapfile -d '' -t args <"$pid/cmdline"; } 2>/dev/null || continue
+        for arg in "${args[@]}"; do
+            [ "$arg" = "$1" ] || continue
+            exe=$(readlink "$pid/exe" 2>/dev/null || true)
+            [ "${exe% (deleted)}" = "$FASTERFS" ] || continue # deleted: built again meanwhile
+            echo "${pid#/proc/}"
             return
-        fi
+        done
     done
 }
 
