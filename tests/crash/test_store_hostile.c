@@ -101,7 +101,7 @@ static void snapshot_ends_beyond(void) { in_snapshot(0, SNAPSHOT_AT + AT_END, fa
 static void snapshot_begins_late(void) { in_snapshot(0, SNAPSHOT_AT + AT_BEGIN, image.end); }
 static void label_with_slash(void) { label(0, "a/b", 4); }
 static void label_of_dots(void) { label(0, "..", 3); }
-static void another_format(void) { both32(8, 4); }
+static void another_format(void) { both32(8, 1000); }
 static void another_format_beside(void)
 {
     uint32_t format = 2;
