@@ -362,7 +362,7 @@ static int64_t log_promise(struct device_log *log, int file, uint64_t at, uint64
     uint64_t len = log->step - at % log->step, least = (end - at + GRAIN_BYTES - 1) & ~(GRAIN_BYTES - 1);
     int ret = device_file_allocate(log->device, file, at & (log->segment_bytes - 1), len);
 
-    while ((ret == -ENOSPC || ret == -EDQUOT) && len > least) {
+    while (device_is_full(ret) && len > least) {
         len = len / 2 > least ? (len / 2 + GRAIN_BYTES - 1) & ~(GRAIN_BYTES - 1) : least;
         ret = device_file_allocate(log->device, file, at & (log->segment_bytes - 1), len);
     }
@@ -415,8 +415,7 @@ void device_log_submit(struct device_log *log, struct device_queue *queue, struc
     device_submit_watched(queue, io, log_ended, segment);
 }
 
-void device_log_submit_later(struct device_log *log, struct device_queue *queue, struct device_io *io,
-                             uint64_t address)
+void device_log_submit_later(struct device_log *log, struct device_queue *queue, struct device_io *io, uint64_t address)
 {
     queue->later = true;
     device_log_submit(log, queue, io, address);

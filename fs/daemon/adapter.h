@@ -31,6 +31,7 @@ struct commits;
 /* The user data of the FUSE session. Constant once requests arrive, but for `no_open`. */
 struct adapter {
     struct fs *fs;
+    struct fuse_session *session;
     struct commits *commits; /* answers FSYNC */
     bool read_only;
     bool no_xattr; /* neither extended attributes nor ACLs: the kernel never asks for any */

@@ -62,8 +62,12 @@ void set_flags(fuse_req_t req, unsigned cmd, fuse_ino_t ino, const void *in, siz
         memcpy(&attr.flags, in, sizeof(attr.flags));
     if (rc == 0)
         rc = fs_setattr(self.session, ino, &attr, FS_SET_FLAGS, NULL);
-    if (rc < 0)
+    if (rc < 0) {
         reply_result(req, rc);
-    else
-        fuse_reply_ioctl(req, 0, NULL, 0);
+        return;
+    }
+    /* The kernel does not know that an ioctl moves ctime. Attributes only (-1): it holds the inode's lock here. It may
+     * have forgotten the inode, or be about to unmount. */
+    (void)fuse_lowlevel_notify_inval_inode(adapter_of(req)->session, ino, -1, 0);
+    fuse_reply_ioctl(req, 0, NULL, 0);
 }

@@ -320,6 +320,7 @@ int serve_open(struct fs *fs, const struct serve_options *options, struct serve 
         quiet_begin(&quiet);
         if (rc == 0) {
             serve->session = fuse_session_new(&args, &ADAPTER_OPS, sizeof(ADAPTER_OPS), &serve->adapter);
+            serve->adapter.session = serve->session;
             rc = serve->session ? 0 : -EINVAL;
         }
         quiet_end(&quiet, options->debug, ret_message, message_len);

@@ -71,11 +71,11 @@ uint64_t changes_bytes(const struct change *changes, unsigned count, uint64_t *r
 void changes_write(struct store *store, struct change *changes, unsigned count, struct hlog_space *space);
 void changes_unlock(struct change *changes, unsigned count);
 
-/* unit.c: plans, reserves and writes, again and again until it is done: 0, -errno, or FETCH with *ret_stuck. `keep`:
- * disk space that must remain (hlog.h). */
-int changes_apply(struct store_session *s, struct change *changes, unsigned count, uint64_t keep,
+/* unit.c: plans, reserves and writes, again and again until it is done: 0, -errno, or FETCH with *ret_stuck. */
+int changes_apply(struct store_session *s, struct change *changes, unsigned count, enum hlog_taker taker,
                   struct change **ret_stuck);
-/* The same, fetching what is needed. Frees what was fetched. */
-int changes_apply_wait(struct store_session *s, struct change *changes, unsigned count, uint64_t keep);
+/* The same, fetching what is needed. While the disk is full, HLOG_FREES compacts, others wait a second for that if
+ * there is hope. Frees what was fetched. */
+int changes_apply_wait(struct store_session *s, struct change *changes, unsigned count, enum hlog_taker taker);
 
 #endif

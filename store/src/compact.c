@@ -36,8 +36,8 @@ struct mover {
     unsigned count;
     struct log_position scanned; /* behind the last item; address 0: the chain is not known yet */
     struct log_position settled; /* the last of these with nothing before it left to be moved */
-    uint64_t keep;               /* disk space that moves leave */
-    struct space_pace *pace;     /* NULL: as fast as it goes */
+    enum hlog_taker taker;
+    struct space_pace *pace; /* NULL: as fast as it goes */
 };
 
 /* Asks for the newest record of the key above the candidate. In memory: decided now; else it is pending. */
@@ -66,7 +66,7 @@ static int move(struct mover *m, struct candidate *c, bool *ret_again)
                             .pieces = {{record_value(r), r->value_len}},
                             .expected = c->read.priv.entry};
     struct change *stuck;
-    int rc = changes_apply(m->session, &change, 1, m->keep, &stuck);
+    int rc = changes_apply(m->session, &change, 1, m->taker, &stuck);
 
     *ret_again = rc == 0 && change.outcome == STORE_NOT_FOUND;
     if (rc == 0 && !*ret_again)
@@ -149,7 +149,7 @@ static int compact_part(struct mover *m, bool first, uint64_t from, uint64_t to)
     else if (m->scanned.address != from) /* the part before it was somebody else's */
         m->scanned = (struct log_position){0};
     m->settled = m->scanned;
-    m->keep = first && from >= c->kept ? HLOG_SPACE_MOVES : hlog_space_frees(&m->store->log); /* invariant 6 */
+    m->taker = first && from >= c->kept ? HLOG_MOVES : HLOG_WRITES; /* invariant 6 */
     for (uint64_t at = from; at < to && rc == 0; at += item.size) {
         rc = next_item(m, at, &item);
         if (rc == 0)
@@ -353,7 +353,7 @@ static void end_round(struct store *store)
         index_sweep(store->index, position.address);
     }
     pthread_mutex_lock(&c->lock);
-    bool went_on = moved && is_full(c->error); /* there is room for the next round now */
+    bool went_on = moved && device_is_full(c->error); /* there is room for the next round now */
     c->result = c->error && !went_on ? c->error : rc;
     atomic_store_explicit(&c->failed, c->result == -ECANCELED ? 0 : c->result, memory_order_relaxed);
     c->running = c->ending = false;

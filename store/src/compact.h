@@ -10,13 +10,13 @@
  * Invariants:
  *   1. A record is moved only while the entry that proved it newest is locked unchanged: it is the newest then.
  *   2. A tombstone is not moved: all that it hides lies below the new begin, too.
- *   3. begin moves after the last move, to an item of which the version and the chain before it are known: the log can be
- *      replayed from there.
+ *   3. begin moves after the last move, to an item of which the version and the chain before it are known: the log can
+ * be replayed from there.
  *   4. Space is given back when both superblocks say that it is not needed, and no snapshot needs it.
  *   5. A part with a damaged record stops compaction there: nothing of it is dropped.
- *   6. A full disk: what hlog_space_frees() leaves is for the first part of a round, and only where no snapshot keeps what
- *      it moves. It holds two batches at least, so begin moves by one: a round gives back all that it took but for a block,
- *      and a batch that it did not finish, which the next one finds moved.
+ *   6. A full disk: what hlog_left_by_writes() leaves is for the first part of a round, and only where no snapshot
+ * keeps what it moves. It holds two batches at least, so begin moves by one: a round gives back all that it took but
+ * for a block, and a batch that it did not finish, which the next one finds moved.
  *
  * Threads: any number share one round, each with a session of its own (store_compact()). The background ones call it
  * when the log is too long for what is live in it (space.h).
@@ -41,16 +41,16 @@ struct compact {
     uint64_t rounds;      /* ended */
     int result;           /* of the last round */
 
-    struct log_position from;    /* of the round: it scans [from, until) */
-    uint64_t until, kept;        /* kept: by snapshots, up to there */
-    unsigned count, next;        /* parts; claimed so far */
+    struct log_position from; /* of the round: it scans [from, until) */
+    uint64_t until, kept;     /* kept: by snapshots, up to there */
+    unsigned count, next;     /* parts; claimed so far */
     bool part_done[COMPACT_PARTS];
     struct log_position part_end[COMPACT_PARTS]; /* where in it nothing is left behind; 0: none that is known whole */
-    int error;                   /* the first; then no more parts are claimed */
+    int error;                                   /* the first; then no more parts are claimed */
 
     _Atomic uint64_t scanned_bytes, moved_bytes; /* statistics; relaxed */
-    _Atomic uint64_t released_bytes; /* inside of the segments there are; relaxed */
-    _Atomic int failed;              /* -errno of the last round, or 0; relaxed */
+    _Atomic uint64_t released_bytes;             /* inside of the segments there are; relaxed */
+    _Atomic int failed;                          /* -errno of the last round, or 0; relaxed */
 };
 
 void compact_init(struct compact *compact);

@@ -70,8 +70,17 @@ static void pad(struct hlog *log, uint64_t from, uint64_t to)
     }
 }
 
-int hlog_reserve(struct hlog *log, uint64_t bytes, uint64_t largest, uint64_t keep, struct hlog_space *ret_space)
+static uint64_t left_by(const struct hlog *log, enum hlog_taker taker)
 {
+    if (taker == HLOG_WRITES)
+        return hlog_left_by_writes(log);
+    return taker == HLOG_MOVES ? HLOG_LEFT_BY_MOVES : HLOG_LEFT_BY_FREES;
+}
+
+int hlog_reserve(struct hlog *log, uint64_t bytes, uint64_t largest, enum hlog_taker taker,
+                 struct hlog_space *ret_space)
+{
+    uint64_t left = left_by(log, taker);
     uint64_t tail = atomic_load_explicit(&log->tail, memory_order_relaxed); /* the CAS decides */
 
     for (;;) {
@@ -81,10 +90,9 @@ int hlog_reserve(struct hlog *log, uint64_t bytes, uint64_t largest, uint64_t ke
         /* acquire: pairs with the store in evict(); what was read from the old frames happened before */
         if (end > atomic_load_explicit(&log->safe_head, memory_order_acquire) +
                       atomic_load_explicit(&log->limit, memory_order_relaxed) || /* relaxed: any of late will do */
-            end + keep > atomic_load_explicit(&log->space, memory_order_acquire))
+            end + left > atomic_load_explicit(&log->space, memory_order_acquire))
             return -EAGAIN;
-        if (atomic_compare_exchange_weak_explicit(&log->tail, &tail, end, memory_order_seq_cst,
-                                                  memory_order_relaxed)) {
+        if (atomic_compare_exchange_weak_explicit(&log->tail, &tail, end, memory_order_seq_cst, memory_order_relaxed)) {
             *ret_space = (struct hlog_space){tail, end};
             return 0;
         }
@@ -243,7 +251,7 @@ static void fail(struct hlog *log, int error)
     int none = 0;
 
     /* Out of space passes: the same blocks are written again later. Anything else is for good. */
-    if (!is_full(error))
+    if (!device_is_full(error))
         (void)atomic_compare_exchange_strong(&log->failed, &none, error);
 }
 
@@ -343,11 +351,11 @@ int hlog_evict(struct hlog *log, uint64_t until)
     return flush_and_evict(log, until, 0);
 }
 
-int hlog_make_room(struct hlog *log, uint64_t bytes, uint64_t keep)
+int hlog_make_room(struct hlog *log, uint64_t bytes, enum hlog_taker taker)
 {
     uint64_t tail = atomic_load(&log->tail);
     uint64_t end = tail + bytes;
-    int rc = promise_space(log, end + keep);
+    int rc = promise_space(log, end + left_by(log, taker));
 
     if (rc < 0)
         return rc;
@@ -394,7 +402,7 @@ bool hlog_wants_maintenance(const struct hlog *log)
     return tail - atomic_load_explicit(&log->flushed, memory_order_relaxed) > mutable_bytes(log) + limit / 16 ||
            tail + POPULATE_BYTES / 2 > atomic_load_explicit(&log->populated, memory_order_relaxed) ||
            tail - atomic_load_explicit(&log->safe_head, memory_order_relaxed) > limit - limit / 8 ||
-           tail + hlog_space_frees(log) + (1u << 20) > atomic_load_explicit(&log->space, memory_order_relaxed);
+           tail + hlog_left_by_writes(log) + (1u << 20) > atomic_load_explicit(&log->space, memory_order_relaxed);
 }
 
 int hlog_maintain(struct hlog *log)
@@ -402,7 +410,7 @@ int hlog_maintain(struct hlog *log)
     uint64_t tail = atomic_load(&log->tail);
     int rc = 0;
 
-    (void)promise_space(log, tail + hlog_space_frees(log) + (2u << 20)); /* ENOSPC is told to whoever needs it */
+    (void)promise_space(log, tail + hlog_left_by_writes(log) + (2u << 20)); /* ENOSPC is told to whoever needs it */
     populate(log, tail);
     uint64_t keep = limit_of(log) / 4 * 3;
     if (tail - atomic_load(&log->flushed) > mutable_bytes(log))

@@ -30,22 +30,21 @@
 #include "epoch.h"
 #include "record.h"
 #include <device/log.h>
-#include <errno.h>
 #include <pthread.h>
 
 #define HLOG_BLOCK DEVICE_BLOCK_BYTES
 #define HLOG_FIRST_ADDRESS HLOG_BLOCK /* 0 and 1 mean "none": the first block is never used */
 
-/* Disk space that is left by: units that free space, to commits; compaction, to those units; everybody else, to all of
- * these, as hlog_space_frees() says, which is no less than HLOG_SPACE_FREES. */
-#define HLOG_SPACE_COMMIT (64u << 10)
-#define HLOG_SPACE_MOVES (1u << 20)
-#define HLOG_SPACE_FREES (4u << 20)
+/* Who takes disk space. Each leaves some of it to those before it, and the first to commits. */
+enum hlog_taker { HLOG_FREES /* units that free space */, HLOG_MOVES /* compaction, on a full disk */, HLOG_WRITES };
+#define HLOG_LEFT_BY_FREES (64u << 10)
+#define HLOG_LEFT_BY_MOVES (1u << 20)
+#define HLOG_LEFT_BY_WRITES (4u << 20) /* at least: hlog_left_by_writes() */
 
 struct hlog {
     uint8_t *frames;
     uint64_t size, boundary, page; /* powers of two, bytes; constant. page: grain of eviction */
-    uint64_t mutable_bytes; /* the mutable part is kept at that, or at three quarters of `limit`; constant */
+    uint64_t mutable_bytes;        /* the mutable part is kept at that, or at three quarters of `limit`; constant */
     uint64_t store_id;             /* constant */
     struct epoch *epoch;
     struct device_log *device;
@@ -59,16 +58,16 @@ struct hlog {
     _Alignas(64) _Atomic uint64_t tail;
 
     _Alignas(64) pthread_mutex_t flush_lock;
-    uint64_t sealed;                     /* start of the first record without a checksum */
-    uint64_t extent_begin;               /* end of the last commit record put */
-    uint64_t chain_before;               /* of the last commit */
-    uint64_t chain, records;             /* since then: checksums folded into it, records sealed */
-    uint64_t *marks;                     /* per page of the ring: first record start at or after its start */
-    uint64_t next_mark;                  /* first page number without a mark */
-    _Atomic uint64_t bytes_written;      /* statistics; relaxed */
-    _Atomic int failed;                  /* -errno that stopped writing for good, or 0; set once */
-    _Atomic uint64_t populated;          /* frames are cleared up to here; read as a hint */
-    uint64_t populate_end;               /* constant: then the ring has gone round */
+    uint64_t sealed;                /* start of the first record without a checksum */
+    uint64_t extent_begin;          /* end of the last commit record put */
+    uint64_t chain_before;          /* of the last commit */
+    uint64_t chain, records;        /* since then: checksums folded into it, records sealed */
+    uint64_t *marks;                /* per page of the ring: first record start at or after its start */
+    uint64_t next_mark;             /* first page number without a mark */
+    _Atomic uint64_t bytes_written; /* statistics; relaxed */
+    _Atomic int failed;             /* -errno that stopped writing for good, or 0; set once */
+    _Atomic uint64_t populated;     /* frames are cleared up to here; read as a hint */
+    uint64_t populate_end;          /* constant: then the ring has gone round */
 };
 
 /* `size` a power of two >= 256 KiB. The log is empty in memory, with begin and tail as given. */
@@ -95,31 +94,28 @@ static inline void hlog_prefetch(const struct hlog *log, uint64_t address, uint6
     }
 }
 
-static inline bool is_full(int rc)
-{
-    return rc == -ENOSPC || rc == -EDQUOT;
-}
-
-/* Compaction gives space back after it has taken some, a block more for each round (compact.h, invariant 6): so it is left
- * a largest record and two batches, and a 256th of the log, by which the blocks of a whole pass are few beside it. */
-static inline uint64_t hlog_space_frees(const struct hlog *log)
+/* Compaction gives space back after it has taken some, a block more for each round (compact.h, invariant 6): so it is
+ * left a largest record and two batches, and a 256th of the log, by which the blocks of a whole pass are few beside it.
+ */
+static inline uint64_t hlog_left_by_writes(const struct hlog *log)
 {
     /* relaxed: of late will do */
     uint64_t tail = atomic_load_explicit(&log->tail, memory_order_relaxed);
     uint64_t begin = atomic_load_explicit(&log->begin, memory_order_relaxed);
 
-    return HLOG_SPACE_FREES + log->boundary / 4 + (tail - begin) / 256;
+    return HLOG_LEFT_BY_WRITES + log->boundary / 4 + (tail - begin) / 256;
 }
 
 /*
  * Takes `bytes` (sum of record sizes, each at most `largest`) at the tail, inside an epoch, for the
  * caller to fill with hlog_take() and close with hlog_finish() before leaving it. -EAGAIN: leave the
- * epoch and hlog_make_room(); `keep`: disk space that must remain.
+ * epoch and hlog_make_room().
  */
 struct hlog_space {
     uint64_t next, end;
 };
-int hlog_reserve(struct hlog *log, uint64_t bytes, uint64_t largest, uint64_t keep, struct hlog_space *ret_space);
+int hlog_reserve(struct hlog *log, uint64_t bytes, uint64_t largest, enum hlog_taker taker,
+                 struct hlog_space *ret_space);
 uint64_t hlog_take(struct hlog *log, struct hlog_space *space, uint64_t bytes);
 void hlog_finish(struct hlog *log, struct hlog_space *space);
 
@@ -127,7 +123,7 @@ void hlog_finish(struct hlog *log, struct hlog_space *space);
 int hlog_evict(struct hlog *log, uint64_t until);
 
 /* Makes `bytes` reservable, by promising disk space, writing and evicting. flush_lock held. -ENOSPC. */
-int hlog_make_room(struct hlog *log, uint64_t bytes, uint64_t keep);
+int hlog_make_room(struct hlog *log, uint64_t bytes, enum hlog_taker taker);
 
 /* Writes everything that starts below `until` (<= tail), making it immutable first. flush_lock held.
  * -errno of the device; what was not written is tried again by the next call. */

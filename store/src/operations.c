@@ -34,7 +34,7 @@ static int write_one(struct store_session *s, enum change_kind kind, const void 
     struct change c = change_of(kind, key, key_len);
     c.pieces[0] = (struct store_piece){value, value_len};
     c.value_len = c.capacity = value_len;
-    int rc = changes_apply_wait(s, &c, 1, hlog_space_frees(&s->store->log));
+    int rc = changes_apply_wait(s, &c, 1, HLOG_WRITES);
     return rc < 0 ? rc : c.outcome;
 }
 
@@ -53,7 +53,7 @@ int store_delete(struct store_session *s, const void *key, uint32_t key_len)
     if (!key_is_valid(key_len))
         return -EINVAL;
     struct change c = change_of(CHANGE_DELETE, key, key_len);
-    return changes_apply_wait(s, &c, 1, HLOG_SPACE_COMMIT);
+    return changes_apply_wait(s, &c, 1, HLOG_FREES);
 }
 
 /* ---- read-modify-write ------------------------------------------------------------------------------ */
@@ -79,7 +79,7 @@ static void rmw_fetched(struct store_io *sio, int result, struct record *r)
         c.fetched = r ? record_value(r) : NULL;
         if (result == STORE_OK && !r) /* it has moved into memory, where the plan finds it */
             c.fetched_at = 0;
-        result = changes_apply(sio->session, &c, 1, hlog_space_frees(&sio->session->store->log), &stuck);
+        result = changes_apply(sio->session, &c, 1, HLOG_WRITES, &stuck);
     }
     if (result == FETCH) { /* the chain has grown, and beyond memory, meanwhile */
         op->priv.fetched_at = c.fetched_at;
@@ -106,7 +106,7 @@ int store_rmw_start(struct store_session *s, struct store_rmw_op *op)
     if (!key_is_valid(op->key_len))
         return op->result = -EINVAL;
     struct change c = change_of_rmw(op);
-    int rc = changes_apply(s, &c, 1, hlog_space_frees(&s->store->log), &stuck);
+    int rc = changes_apply(s, &c, 1, HLOG_WRITES, &stuck);
     if (rc != FETCH)
         return op->result = rc;
     op->priv.fetched_at = c.fetched_at;

@@ -123,7 +123,7 @@ static int checkpoint_install(struct store *store, const struct checkpoint *at)
     int rc = superblock_write(store->device, &store->superblock);
     if (rc < 0) {
         store->superblock.checkpoint = before;
-        if (is_full(rc)) /* else what failed may be on the disk all the same, and name it */
+        if (device_is_full(rc)) /* else what failed may be on the disk all the same, and name it */
             image_remove(store, at->image);
         return rc;
     }

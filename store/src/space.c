@@ -11,8 +11,9 @@
 #define LOOK_MS 100
 #define ROOM_MIN (UINT64_C(4) << 20) /* less is not worth a round */
 #define PACE_BYTES (1u << 20)
-#define BRAKE_NS 5         /* per byte appended and step of the brake: 200 MB/s at the first */
-#define HOLD_NS 500000     /* a shorter sleep is put off */
+#define BRAKE_NS 5          /* per byte appended and step of the brake: 200 MB/s at the first */
+#define HOLD_NS 500000      /* a shorter sleep is put off */
+#define AWAIT_NS 1000000000 /* who writes waits for room */
 
 void space_init(struct space *space)
 {
@@ -248,7 +249,31 @@ static uint64_t changes(struct store *store)
            atomic_load_explicit(&store->space.freed, memory_order_relaxed);
 }
 
-/* Compacts until a 16th of the log came back, or all of it was scanned. No estimate is asked: on a full disk it is
+/* Did the last pass give next to nothing back, and nothing has changed since that would make the next one better? */
+static bool is_barren(struct store *store)
+{
+    struct space *space = &store->space;
+    uint64_t length = atomic_load(&store->log.tail) - atomic_load(&store->log.begin);
+
+    pthread_mutex_lock(&space->lock);
+    bool barren = space->barren && changes(store) - space->barren_at < length / 64;
+    pthread_mutex_unlock(&space->lock);
+    return barren;
+}
+
+bool space_await_room(struct store *store, uint64_t *since_ns)
+{
+    uint64_t now = now_ns();
+
+    if (*since_ns == 0)
+        *since_ns = now;
+    if (store->options.no_background || store->salvage || now - *since_ns > AWAIT_NS || is_barren(store))
+        return false;
+    nanosleep(&(struct timespec){.tv_nsec = AWAIT_NS / 50}, NULL);
+    return true;
+}
+
+/* Compacts until a 16th of the log came back, or no more does. No estimate is asked: on a full disk it is
  * the last few percent that count, and the tail, which cannot move, does not tell when it is out of date. */
 static int reclaim(struct store *store)
 {
@@ -256,17 +281,14 @@ static int reclaim(struct store *store)
     uint64_t first = atomic_load(&store->log.begin), end = atomic_load(&store->log.tail), length = end - first;
     uint64_t moved = atomic_load(&store->compact.moved_bytes), at = first, gained = 0;
 
-    pthread_mutex_lock(&space->lock);
-    bool barren = space->barren && changes(store) - space->barren_at < length / 64;
-    pthread_mutex_unlock(&space->lock);
-    int rc = barren ? 0 : leave_memory(store);
-    while (!barren && rc == 0 && at < end && gained < length / 16 &&
-           advance(store, store->superblock.segment_bytes, &rc) && sleep_ns(space, 0)) {
+    if (is_barren(store))
+        return 0;
+    int rc = leave_memory(store);
+    while (rc == 0 && at < end && gained < length / 16 && advance(store, store->superblock.segment_bytes, &rc) &&
+           sleep_ns(space, 0)) {
         at = atomic_load(&store->log.begin);
         gained = at - first - (atomic_load(&store->compact.moved_bytes) - moved);
     }
-    if (at < end)
-        return rc;
     pthread_mutex_lock(&space->lock);
     space->barren = gained < length / 32;
     space->barren_at = changes(store);

@@ -98,8 +98,7 @@ static int create(struct store *store, int why, struct store_opened *opened)
                               .incarnation_begin = HLOG_FIRST_ADDRESS,
                               .next_image = 1,
                               .next_snapshot = 1,
-                              .checkpoint = {.end.address = HLOG_FIRST_ADDRESS,
-                                             .begin.address = HLOG_FIRST_ADDRESS}};
+                              .checkpoint = {.end.address = HLOG_FIRST_ADDRESS, .begin.address = HLOG_FIRST_ADDRESS}};
     if (getrandom(&sb->store_id, sizeof sb->store_id, 0) != (ssize_t)sizeof sb->store_id)
         return -errno;
     opened->created = true;
@@ -153,7 +152,7 @@ static int open_device_log(struct store *store, struct store_opened *opened)
  * of this is a store, or an empty directory. */
 static void take_back(struct store *store)
 {
-    uint64_t segments = (HLOG_FIRST_ADDRESS + HLOG_SPACE_FREES + (1u << 20)) / store->superblock.segment_bytes + 1;
+    uint64_t segments = (HLOG_FIRST_ADDRESS + HLOG_LEFT_BY_WRITES + (1u << 20)) / store->superblock.segment_bytes + 1;
     char name[DEVICE_NAME_MAX + 1];
     int rc = 0;
 
@@ -182,8 +181,8 @@ static int take_possession(struct store *store, struct store_opened *opened)
         rc = superblock_write(store->device, sb);
     bool possessed = rc == 0;
     if (rc == 0)
-        rc = device_log_allocate(store->device_log, tail + HLOG_SPACE_FREES + (1u << 20));
-    if (rc == -ENOSPC && possessed && !opened->created)
+        rc = device_log_allocate(store->device_log, tail + HLOG_LEFT_BY_WRITES + (1u << 20));
+    if (device_is_full(rc) && possessed && !opened->created)
         rc = 0; /* a full disk can still be read, and deleted from as far as the reserve goes */
     if (rc < 0 && opened->created)
         take_back(store);
@@ -238,8 +237,9 @@ static int open_log(struct store *store, struct store_opened *opened)
     rc = device_queue_open(store->device, FLUSH_DEPTH, &store->flush_queue);
     if (rc < 0)
         return rc;
-    rc = hlog_open(&store->log, store->options.log_bytes, mutable_bytes(store), sb->segment_bytes, store->begin_at.address,
-                   store->committed.address, sb->store_id, store->epoch, store->device_log, store->flush_queue);
+    rc = hlog_open(&store->log, store->options.log_bytes, mutable_bytes(store), sb->segment_bytes,
+                   store->begin_at.address, store->committed.address, sb->store_id, store->epoch, store->device_log,
+                   store->flush_queue);
     if (rc < 0)
         return rc;
     store->log_open = true;
@@ -374,7 +374,7 @@ int store_open(struct device *device, const struct store_options *options, struc
     if (rc < 0) {
         if (!ret_opened->message[0])
             snprintf(ret_opened->message, sizeof ret_opened->message, "%s%s", strerror(-rc),
-                     rc == -ENOSPC ? "; a store needs a few MiB to begin with, make room" : "");
+                     device_is_full(rc) ? "; a store needs a few MiB to begin with, make room" : "");
         free_store(store);
         return rc;
     }
@@ -530,7 +530,8 @@ void store_stats(struct store *store, struct store_stats *ret)
                                 .space_free_bytes = space.free_bytes,
                                 .failed = atomic_load(&log->failed)};
     ret->bytes_appended = ret->tail - ret->begin;
-    uint64_t allocated = device_log_allocated(store->device_log), ahead = allocated > ret->tail ? allocated - ret->tail : 0;
+    uint64_t allocated = device_log_allocated(store->device_log),
+             ahead = allocated > ret->tail ? allocated - ret->tail : 0;
     ret->kept_bytes = ret->disk_bytes > ahead ? ret->disk_bytes - ahead : 0;
     uint64_t frames = ret->tail - HLOG_FIRST_ADDRESS, limit = atomic_load(&log->limit);
     frames = frames < limit ? frames : limit;

@@ -170,10 +170,10 @@ static int fetch(struct store_session *s, struct change *c)
     return rc < 0 ? rc : 0;
 }
 
-static int wait_for_room(struct store *store, uint64_t bytes, uint64_t keep)
+static int wait_for_room(struct store *store, uint64_t bytes, enum hlog_taker taker)
 {
     pthread_mutex_lock(&store->log.flush_lock);
-    int rc = hlog_make_room(&store->log, bytes, keep);
+    int rc = hlog_make_room(&store->log, bytes, taker);
     pthread_mutex_unlock(&store->log.flush_lock);
     return rc;
 }
@@ -190,7 +190,7 @@ static void prefetch_records(struct store *store, const struct change *changes, 
 
 /* One attempt. PLANNED: done. BUSY: try again. FETCH: fetch *ret_stuck first. -EAGAIN: no room for
  * *ret_bytes. */
-static int attempt(struct store *store, struct change *changes, unsigned count, uint64_t keep,
+static int attempt(struct store *store, struct change *changes, unsigned count, enum hlog_taker taker,
                    struct change **ret_stuck, uint64_t *ret_bytes)
 {
     struct hlog_space space = {0, 0};
@@ -204,7 +204,7 @@ static int attempt(struct store *store, struct change *changes, unsigned count, 
     if (bytes > store->limits.unit_bytes_max)
         rc = -EFBIG;
     else if (bytes > 0)
-        rc = hlog_reserve(&store->log, bytes, largest, keep, &space);
+        rc = hlog_reserve(&store->log, bytes, largest, taker, &space);
     if (rc == 0) {
         changes_write(store, changes, count, &space);
         hlog_finish(&store->log, &space);
@@ -213,7 +213,7 @@ static int attempt(struct store *store, struct change *changes, unsigned count, 
     return rc;
 }
 
-int changes_apply(struct store_session *s, struct change *changes, unsigned count, uint64_t keep,
+int changes_apply(struct store_session *s, struct change *changes, unsigned count, enum hlog_taker taker,
                   struct change **ret_stuck)
 {
     struct store *store = s->store;
@@ -226,18 +226,18 @@ int changes_apply(struct store_session *s, struct change *changes, unsigned coun
         enter(s);
         if (tries == 0 && count > 1)
             prefetch_records(store, changes, count);
-        rc = attempt(store, changes, count, keep, ret_stuck, &bytes);
+        rc = attempt(store, changes, count, taker, ret_stuck, &bytes);
         epoch_leave(s->slot);
         if (rc == BUSY)
             back_off(s, tries);
         else if (rc == -EAGAIN)
-            rc = wait_for_room(store, bytes, keep);
+            rc = wait_for_room(store, bytes, taker);
         else
             break;
         if (rc < 0)
             break;
     }
-    if (is_full(rc))
+    if (device_is_full(rc))
         store_reclaim(store);
     if (bytes > 0 && !store->options.no_background) {
         store_hint_worker(store);
@@ -246,17 +246,17 @@ int changes_apply(struct store_session *s, struct change *changes, unsigned coun
     return rc;
 }
 
-int changes_apply_wait(struct store_session *s, struct change *changes, unsigned count, uint64_t keep)
+int changes_apply_wait(struct store_session *s, struct change *changes, unsigned count, enum hlog_taker taker)
 {
     struct change *stuck;
-    uint64_t pass = 0;
+    uint64_t pass = 0, since_ns = 0;
     int rc;
 
     for (bool again = true; again;) {
-        rc = changes_apply(s, changes, count, keep, &stuck);
+        rc = changes_apply(s, changes, count, taker, &stuck);
         again = rc == FETCH && (rc = fetch(s, stuck)) == 0;
-        if (is_full(rc) && keep == HLOG_SPACE_COMMIT) /* what frees space waits for some */
-            again = space_make_room(s->store, &pass);
+        if (device_is_full(rc))
+            again = taker == HLOG_FREES ? space_make_room(s->store, &pass) : space_await_room(s->store, &since_ns);
     }
     for (unsigned i = 0; i < count; i++)
         free((void *)(uintptr_t)changes[i].fetched);
@@ -268,8 +268,7 @@ int store_unit_apply(struct store_session *s, unsigned flags)
     assert(s->unit_open);
     for (uint32_t i = 0, at = 0; i < s->change_count; at += s->changes[i++].key_len)
         s->changes[i].key = s->keys + at;
-    int rc = changes_apply_wait(s, s->changes, s->change_count,
-                                flags & STORE_UNIT_FREES ? HLOG_SPACE_COMMIT : hlog_space_frees(&s->store->log));
+    int rc = changes_apply_wait(s, s->changes, s->change_count, flags & STORE_UNIT_FREES ? HLOG_FREES : HLOG_WRITES);
     store_unit_abandon(s);
     return rc;
 }

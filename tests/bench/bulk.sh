@@ -42,7 +42,7 @@ cold() {
     if [ "$(id -u)" = 0 ]; then echo 3 >/proc/sys/vm/drop_caches; fi
     up "$1"
 }
-durable() { if [ "$1" = fasterfs ]; then "$build/fasterfs" sync "$2"; else sync -f "$2"; fi; }
+durable() { if [ "$1" = fasterfs ]; then "$build/fasterfs" sync "$2"; else sync -f "$work"; fi; } # FUSE passes no sync on
 # timed KIND NAME COMMAND...
 timed() {
     local kind=$1 name=$2 from

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 /*
- * What the crash tests share: seeds, how many states, how a failure says how to see it again, and the program around a test.
+ * What the crash tests share: seeds, how many states, and how a failure says how to see it again.
  */
 #ifndef TESTS_CRASH_CRASH_H
 #define TESTS_CRASH_CRASH_H
@@ -14,6 +14,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <suite.h>
 #include <time.h>
 
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
@@ -93,15 +94,8 @@ static inline uint64_t hash_bytes(const void *bytes, size_t len)
 /* The one case of a program, without a limit of time. Returns its status. */
 static inline int run_case(const char *name, TCase *tests)
 {
-    Suite *suite = suite_create(name);
-
     tcase_set_timeout(tests, 0);
-    suite_add_tcase(suite, tests);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? 1 : 0;
+    return suite_run_case(name, tests);
 }
 
 /* ---- which states of a record --------------------------------------------------------------------- */

@@ -17,6 +17,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <suite.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -189,16 +190,10 @@ static inline bool block_is(struct device_queue *queue, int file, uint64_t offse
 /* Runs the one case of a suite. */
 static inline int run(const char *name, void (*add)(TCase *))
 {
-    Suite *suite = suite_create(name);
     TCase *tcase = tcase_create(name);
     tcase_set_timeout(tcase, 120);
     add(tcase);
-    suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? 0 : 1;
+    return suite_run_case(name, tcase);
 }
 
 #endif

@@ -14,14 +14,15 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <suite.h>
 
 static struct device *device;
 static struct fs *fs;
 static struct fs_session *s;
-static bool background;           /* the store's threads and the reaper */
+static bool background; /* the store's threads and the reaper */
 /* Small, so that every operation meets every region of the log. */
 static uint64_t log_bytes = 256u << 10, segment_bytes = 1u << 20;
-static uint64_t size_bytes;       /* the limit; 0: none */
+static uint64_t size_bytes; /* the limit; 0: none */
 static enum fs_atime atime;
 static _Atomic long clock_now = 1000;
 
@@ -143,16 +144,6 @@ static inline uint64_t files_in_use(void)
     return statfs.files;
 }
 
-static inline int fixture_run(Suite *suite)
-{
-    SRunner *runner = srunner_create(suite);
-
-    srunner_run_all(runner, CK_ENV);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? 1 : 0;
-}
-
 static inline TCase *fixture_case(const char *name, SFun setup, SFun teardown)
 {
     TCase *tests = tcase_create(name);
@@ -160,15 +151,6 @@ static inline TCase *fixture_case(const char *name, SFun setup, SFun teardown)
     tcase_add_checked_fixture(tests, setup, teardown);
     tcase_set_timeout(tests, 120);
     return tests;
-}
-
-/* A program of one case. */
-static inline int fixture_run_case(const char *name, TCase *tests)
-{
-    Suite *suite = suite_create(name);
-
-    suite_add_tcase(suite, tests);
-    return fixture_run(suite);
 }
 
 #endif

@@ -620,5 +620,5 @@ int main(void)
     tcase_add_loop_test(tests, without_its_super_record_or_root_a_filesystem_is_still_found, 0, 2);
     tcase_add_test(tests, a_filesystem_of_another_format_is_left_as_it_is);
     tcase_add_test(tests, values_and_keys_of_no_kind_are_dropped);
-    return fixture_run_case("check", tests);
+    return suite_run_case("check", tests);
 }

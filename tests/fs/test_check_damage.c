@@ -208,5 +208,5 @@ int main(void)
     tcase_add_test(tests, index_images_are_made_anew_from_the_log);
     tcase_add_loop_test(tests, a_damaged_superblock_is_written_again, 0, 2);
     tcase_add_loop_test(tests, a_log_that_is_damaged_in_the_middle_can_be_mounted_again, 0, PLACES);
-    return fixture_run_case("check of damage", tests);
+    return suite_run_case("check of damage", tests);
 }

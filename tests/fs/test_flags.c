@@ -147,5 +147,5 @@ int main(void)
     tcase_add_test(tests, an_immutable_file_without_a_name_goes_with_its_last_reference);
     tcase_add_test(tests, other_flags_are_refused_and_noatime_is_kept);
     suite_add_tcase(suite, tests);
-    return fixture_run(suite);
+    return suite_run(suite);
 }

@@ -241,5 +241,5 @@ int main(void)
     tests = fixture_case("every second file", setup_disk, fixture_teardown);
     tcase_add_loop_test(tests, when_every_second_file_is_removed_from_a_full_disk_it_can_be_filled_again, 0, 4);
     suite_add_tcase(suite, tests);
-    return fixture_run(suite);
+    return suite_run(suite);
 }

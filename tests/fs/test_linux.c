@@ -400,5 +400,5 @@ int main(void)
     tcase_add_test(tests, reading_moves_atime_as_relatime_says);
     tcase_add_test(tests, a_size_limit_is_seen_and_kept_and_what_is_there_can_go);
     suite_add_tcase(suite, tests);
-    return fixture_run(suite);
+    return suite_run(suite);
 }

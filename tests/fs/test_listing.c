@@ -240,5 +240,5 @@ int main(void)
     tcase_add_test(tests, nothing_is_left_of_a_directory);
     tcase_add_test(tests, a_cold_directory_of_a_thousand_is_listed_by_few_reads);
     suite_add_tcase(suite, tests);
-    return fixture_run(suite);
+    return suite_run(suite);
 }

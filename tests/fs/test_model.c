@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <suite.h>
 #include <time.h>
 
 #define NODES 400
@@ -565,7 +566,6 @@ END_TEST
 
 int main(void)
 {
-    Suite *suite = suite_create("model");
     TCase *tests = tcase_create("model");
 
     tcase_add_checked_fixture(tests, setup, teardown);
@@ -573,10 +573,5 @@ int main(void)
     tcase_add_test(tests, every_operation_agrees_with_a_tree_in_memory_and_so_does_a_reopen);
     tcase_add_test(tests, a_crash_after_a_sync_loses_nothing);
     tcase_add_test(tests, a_snapshot_is_the_tree_of_its_moment);
-    suite_add_tcase(suite, tests);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? 1 : 0;
+    return suite_run_case("model", tests);
 }

@@ -340,5 +340,5 @@ int main(void)
     tcase_add_test(tests, a_short_file_and_a_symlink_stand_in_their_inodes);
     tcase_add_test(tests, files_that_grow_and_shrink_across_the_limit_agree_with_a_model);
     suite_add_tcase(suite, tests);
-    return fixture_run(suite);
+    return suite_run(suite);
 }

@@ -386,5 +386,5 @@ int main(void)
     tcase_add_test(tests, an_inode_that_is_gone_is_estale_to_every_call);
     tcase_add_test(tests, the_largest_hole_is_cut_at_once);
     tcase_add_test(tests, a_mebibyte_that_is_not_aligned_is_one_unit);
-    return fixture_run_case("posix inodes", tests);
+    return suite_run_case("posix inodes", tests);
 }

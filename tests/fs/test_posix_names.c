@@ -419,5 +419,5 @@ int main(void)
     tcase_add_test(tests, rename_says_why_not);
     tcase_add_test(tests, rename_between_two_names_of_one_inode_does_nothing);
     tcase_add_test(tests, moving_a_directory_moves_the_links_of_its_parents);
-    return fixture_run_case("posix names", tests);
+    return suite_run_case("posix names", tests);
 }

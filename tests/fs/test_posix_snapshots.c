@@ -115,5 +115,5 @@ int main(void)
     tcase_add_test(tests, inside_a_snapshot_everything_is_as_it_was_and_read_only);
     tcase_add_test(tests, the_parent_of_a_snapshot_is_the_snapshots_directory);
     tcase_add_test(tests, a_store_opened_read_only_gives_erofs);
-    return fixture_run_case("posix snapshots", tests);
+    return suite_run_case("posix snapshots", tests);
 }

@@ -35,7 +35,7 @@ struct walk {
     bool with_attr;
     struct fs_session *session;
     void (*at_first)(struct walk *walk); /* called once, inside the first call */
-    unsigned stayed; /* names from 0 to stayed - 1 are there throughout */
+    unsigned stayed;                     /* names from 0 to stayed - 1 are there throughout */
 };
 
 static int see(void *ctx, const struct fs_dirent *e)
@@ -362,7 +362,8 @@ START_TEST(what_stays_is_seen_exactly_once_while_others_create_rename_and_unlink
 }
 END_TEST
 
-/* ---- churn --------------------------------------------------------------------------------------------------------- */
+/* ---- churn ---------------------------------------------------------------------------------------------------------
+ */
 
 static double seconds_to_list(uint64_t dir)
 {
@@ -450,5 +451,5 @@ int main(void)
     tcase_set_timeout(together, 120);
     tcase_add_test(together, what_stays_is_seen_exactly_once_while_others_create_rename_and_unlink);
     suite_add_tcase(suite, together);
-    return fixture_run(suite);
+    return suite_run(suite);
 }

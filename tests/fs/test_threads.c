@@ -359,7 +359,8 @@ START_TEST(directories_that_move_into_each_other_stay_one_tree)
 }
 END_TEST
 
-/* ---- data ------------------------------------------------------------------------------------------------------------ */
+/* ---- data
+ * ------------------------------------------------------------------------------------------------------------ */
 
 /* A write is all there or not at all to a reader: what it reads in one call are bytes of one write. */
 static void *work_on_data(void *arg)
@@ -451,7 +452,8 @@ START_TEST(a_reader_sees_a_small_write_whole_or_not_at_all)
 }
 END_TEST
 
-/* ---- references --------------------------------------------------------------------------------------------------------- */
+/* ---- references
+ * --------------------------------------------------------------------------------------------------------- */
 
 /* Everybody creates, opens and unlinks the same few names: an orphan's last forget races with its unlink. */
 static void *work_on_references(void *arg)
@@ -488,7 +490,8 @@ START_TEST(what_is_referenced_stays_and_what_is_not_goes)
 }
 END_TEST
 
-/* ---- snapshots -------------------------------------------------------------------------------------------------------------- */
+/* ---- snapshots
+ * -------------------------------------------------------------------------------------------------------------- */
 
 /* Two files are always written in turn, the first before the second: no snapshot has the second newer. */
 static void *work_in_pairs(void *arg)
@@ -613,5 +616,5 @@ int main(void)
     add(suite, "references", what_is_referenced_stays_and_what_is_not_goes, NULL);
     add(suite, "snapshots", a_snapshot_under_load_is_one_moment, NULL);
     add(suite, "scrub", a_scrub_beside_changes_raises_no_alarm, NULL);
-    return fixture_run(suite);
+    return suite_run(suite);
 }

@@ -378,5 +378,5 @@ int main(void)
     tcase_add_test(tests, what_is_no_acl_is_refused);
     tcase_add_test(tests, a_default_acl_is_inherited_instead_of_the_umask);
     suite_add_tcase(suite, tests);
-    return fixture_run(suite);
+    return suite_run(suite);
 }

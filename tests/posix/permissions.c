@@ -303,6 +303,18 @@ static void set_flags(const char *name, int flags)
     close(fd);
 }
 
+static void flags_move_ctime(void)
+{
+    struct stat before, after;
+
+    a_file_of(USER, GROUP, 0666);
+    ok(stat("f", &before));
+    usleep(20000); /* more than a tick of the kernel's clock */
+    set_flags("f", FS_NODUMP_FL);
+    ok(stat("f", &after));
+    equal(true, after.st_ctim.tv_sec != before.st_ctim.tv_sec || after.st_ctim.tv_nsec != before.st_ctim.tv_nsec);
+}
+
 static int set_immutable(void *arg)
 {
     int flags = FS_IMMUTABLE_FL;
@@ -349,4 +361,5 @@ const struct posix_case PERMISSIONS[] = {
     {"a default ACL is inherited, instead of the umask", default_acls_are_inherited, true},
     {"trusted. is root's, user. is for files and directories", trusted_is_for_root, true},
     {"immutable and append-only, as chattr(1) sets them", flags_are_kept, true},
+    {"a change of flags moves ctime, and stat(2) knows at once", flags_move_ctime, true},
     {NULL, NULL, false}};

@@ -13,6 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <suite.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -193,19 +194,12 @@ static inline uint64_t first_bits(uint64_t hash, unsigned bits)
 static inline int run_tests(TCase *tcase)
 {
     const char *given = getenv("FASTERFS_SEED");
-    Suite *suite = suite_create("index");
-    SRunner *runner = srunner_create(suite);
 
     setvbuf(stdout, NULL, _IOLBF, 0);
     seed = given ? strtoull(given, NULL, 0) : (uint64_t)time(NULL) << 20 ^ (uint64_t)getpid();
     printf("FASTERFS_SEED=%llu\n", (unsigned long long)seed);
     tcase_set_timeout(tcase, 300);
-    suite_add_tcase(suite, tcase);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return suite_run_case("index", tcase);
 }
 
 #endif

@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <store/store.h>
 #include <string.h>
+#include <suite.h>
 #include <time.h>
 
 #define KEYS 3000

@@ -6,6 +6,7 @@
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <suite.h>
 #include <time.h>
 
 enum { SIZE = 64 << 10, ADDRESSES = 64, VALUE = 3000, THREADS = 8, STRESS_MS = 2000 };
@@ -101,16 +102,10 @@ static void teardown(void)
 
 int main(void)
 {
-    Suite *suite = suite_create("cache");
     TCase *tests = tcase_create("cache");
 
     tcase_add_checked_fixture(tests, setup, teardown);
     tcase_set_timeout(tests, 60);
     tcase_add_test(tests, what_is_found_is_what_was_put_while_the_ring_goes_round);
-    suite_add_tcase(suite, tests);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed > 0;
+    return suite_run_case("cache", tests);
 }

@@ -123,11 +123,8 @@ static void refill_many(void)
     for (int k = 0; k < BATCH; k++) {
         struct refill *r = &ops[k];
         *r = (struct refill){.i = first + k, .stamp = dice(1000), .done = &done};
-        r->op = (struct store_rmw_op){.key = r->key,
-                                      .key_len = make_key(r->key, r->i),
-                                      .rmw = &refill,
-                                      .ctx = r,
-                                      .done = refill_done};
+        r->op = (struct store_rmw_op){
+            .key = r->key, .key_len = make_key(r->key, r->i), .rmw = &refill, .ctx = r, .done = refill_done};
         int rc = store_rmw_start(session, &r->op);
         ck_assert_int_ge(rc, 0);
         pending += rc == STORE_PENDING;
@@ -466,8 +463,8 @@ static void check_own(struct worker *w, struct store_session *s, const uint32_t 
     uint32_t got[300], len = 0;
     int rc = store_get(s, key, 8, got, sizeof got, &len);
 
-    ck_assert_msg(rc == (w->present[key[1]] ? STORE_OK : STORE_NOT_FOUND), "key %u.%u: %d, should be %s", key[0], key[1],
-                  rc, w->present[key[1]] ? "there" : "gone");
+    ck_assert_msg(rc == (w->present[key[1]] ? STORE_OK : STORE_NOT_FOUND), "key %u.%u: %d, should be %s", key[0],
+                  key[1], rc, w->present[key[1]] ? "there" : "gone");
     if (rc == STORE_OK)
         for (uint32_t i = 0; i < len / 4; i++)
             ck_assert_uint_eq(got[i], w->version[key[1]]);
@@ -578,8 +575,8 @@ START_TEST(the_background_keeps_the_log_near_twice_what_is_live)
            (unsigned long long)worst >> 10, (unsigned long long)stats.live_bytes >> 10,
            (unsigned long long)stats.moved_bytes >> 10);
     fflush(stdout);
-    /* The target is 31 MiB, and what is set aside for the log to come. A busy machine may be late: so it is what the log
-     * comes to that counts, or the test runs into its time limit. */
+    /* The target is 31 MiB, and what is set aside for the log to come. A busy machine may be late: so it is what the
+     * log comes to that counts, or the test runs into its time limit. */
     do {
         nanosleep(&(struct timespec){.tv_nsec = 50000000}, NULL);
         store_stats(store, &stats);
@@ -591,7 +588,6 @@ END_TEST
 
 int main(void)
 {
-    Suite *suite = suite_create("compact");
     TCase *tests = tcase_create("compact");
 
     tcase_add_checked_fixture(tests, setup, teardown);
@@ -608,10 +604,5 @@ int main(void)
     tcase_add_test(tests, a_scan_of_the_log_shows_every_record);
     tcase_add_test(tests, threads_see_their_writes_while_two_compact);
     tcase_add_test(tests, the_background_keeps_the_log_near_twice_what_is_live);
-    suite_add_tcase(suite, tests);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? 1 : 0;
+    return suite_run_case("compact", tests);
 }

@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <suite.h>
 #include <time.h>
 
 enum { LITMUS_ROUNDS = 300 * 1000, STRESS_MS = 1500, READERS = 3, WRITERS = 2 };
@@ -293,7 +294,6 @@ END_TEST
 
 int main(void)
 {
-    Suite *suite = suite_create("epoch");
     TCase *tcase = tcase_create("epoch");
 
     setvbuf(stdout, NULL, _IOLBF, 0);
@@ -303,13 +303,5 @@ int main(void)
     tcase_add_test(tcase, synchronize_waits_for_who_was_inside_and_not_for_who_came_later);
     tcase_add_loop_test(tcase, who_enters_and_who_looks_never_miss_each_other, 0, 2); /* as it is, and symmetric */
     tcase_add_test(tcase, nobody_sees_what_was_unlinked_before_synchronize);
-    suite_add_tcase(suite, tcase);
-
-    SRunner *runner = srunner_create(suite);
-
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return suite_run_case("epoch", tcase);
 }

@@ -196,7 +196,6 @@ END_TEST
 
 int main(void)
 {
-    Suite *suite = suite_create("parts");
     TCase *tests = tcase_create("parts");
 
     tcase_add_checked_fixture(tests, setup, teardown);
@@ -205,10 +204,5 @@ int main(void)
     tcase_add_test(tests, a_page_of_a_large_value_is_read_without_the_rest);
     tcase_add_test(tests, a_flipped_bit_is_an_error_for_reads_of_its_page_and_of_nothing_else);
     tcase_add_test(tests, what_is_mutable_is_changed_where_it_is);
-    suite_add_tcase(suite, tests);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? 1 : 0;
+    return suite_run_case("parts", tests);
 }

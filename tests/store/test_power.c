@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <store/store.h>
 #include <string.h>
+#include <suite.h>
 
 static struct device *device;
 static unsigned syncs, cut_at; /* 0: never */
@@ -177,15 +178,9 @@ END_TEST
 
 int main(void)
 {
-    Suite *suite = suite_create("power");
     TCase *tests = tcase_create("power");
 
     tcase_set_timeout(tests, 120);
     tcase_add_test(tests, what_was_promised_survives_a_power_cut_before_every_sync);
-    suite_add_tcase(suite, tests);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? 1 : 0;
+    return suite_run_case("power", tests);
 }

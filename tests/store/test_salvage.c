@@ -53,8 +53,7 @@ static unsigned salvage(void)
 static void expect_record(const struct store_snapshot *snapshot, int i, int result)
 {
     char got[32];
-    struct store_read read = {
-        .key = &i, .key_len = sizeof i, .buf = got, .buf_len = sizeof got, .snapshot = snapshot};
+    struct store_read read = {.key = &i, .key_len = sizeof i, .buf = got, .buf_len = sizeof got, .snapshot = snapshot};
 
     ck_assert_int_eq(store_read_wait(session, &read), result);
     if (result == STORE_OK)
@@ -138,7 +137,6 @@ END_TEST
 
 int main(void)
 {
-    Suite *suite = suite_create("salvage");
     TCase *tests = tcase_create("salvage");
 
     tcase_add_checked_fixture(tests, setup, teardown);
@@ -146,10 +144,5 @@ int main(void)
     tcase_add_test(tests, damage_in_front_of_what_was_salvaged_is_salvaged_too);
     tcase_add_test(tests, one_salvage_makes_an_image_anew_that_is_the_checkpoints_and_a_snapshots);
     tcase_add_test(tests, too_many_damaged_places_are_refused_with_what_to_do_and_can_be_read);
-    suite_add_tcase(suite, tests);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed > 0;
+    return suite_run_case("salvage", tests);
 }

@@ -108,9 +108,9 @@ START_TEST(a_checkpoint_without_room_for_its_superblock_leaves_no_image)
     ck_assert_int_eq(device_fault_open(memory, &device), 0);
     open_store(&tiny);
     upsert_one(0);
-    device_fault_arm(device, &(struct device_fault){
-                                 .classes = DEVICE_FAULT_NAME, .nth = 2, .error = -ENOSPC});
-    ck_assert_int_eq(store_checkpoint(store), -ENOSPC); /* the image is the first that is made, the superblock the next */
+    device_fault_arm(device, &(struct device_fault){.classes = DEVICE_FAULT_NAME, .nth = 2, .error = -ENOSPC});
+    ck_assert_int_eq(store_checkpoint(store),
+                     -ENOSPC); /* the image is the first that is made, the superblock the next */
     device_fault_arm(device, &(struct device_fault){.classes = 0});
     ck_assert_int_eq(device_list(device, count_images, &images), 0);
     ck_assert_int_eq(images, 0);
@@ -465,7 +465,6 @@ END_TEST
 
 int main(void)
 {
-    Suite *suite = suite_create("store");
     TCase *tests = tcase_create("store");
 
     tcase_add_checked_fixture(tests, setup, teardown);
@@ -485,10 +484,5 @@ int main(void)
     tcase_add_test(tests, a_directory_of_something_else_is_refused_untouched);
     tcase_add_test(tests, a_part_of_a_value_is_that_part_in_every_region);
     tcase_add_test(tests, keys_and_values_beyond_the_limits_are_refused);
-    suite_add_tcase(suite, tests);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? 1 : 0;
+    return suite_run_case("store", tests);
 }

@@ -17,6 +17,7 @@
 #ifndef DEVICE_DEVICE_H
 #define DEVICE_DEVICE_H
 
+#include <errno.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -32,6 +33,12 @@
 
 struct device;
 struct device_queue;
+
+/* Is a result that there is no room, of the disk or of a quota: an error that passes? */
+static inline bool device_is_full(int result)
+{
+    return result == -ENOSPC || result == -EDQUOT;
+}
 
 enum device_op { DEVICE_READ, DEVICE_WRITE };
 
@@ -53,8 +60,8 @@ struct device_io {
     struct {
         struct device_queue *queue;
         struct device_io *next;
-        uint32_t moved;             /* bytes transferred so far */
-        int refused;                /* the result, if it never began */
+        uint32_t moved;                              /* bytes transferred so far */
+        int refused;                                 /* the result, if it never began */
         void (*ended)(void *ctx, enum device_op op); /* called before `done`; NULL: nobody */
         void *ctx;
     } priv; /* the device's own */

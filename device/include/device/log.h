@@ -37,9 +37,9 @@ void device_log_close(struct device_log *log);
  * segment if there is none). Reads below it give zeros where nothing was written. */
 uint64_t device_log_allocated(const struct device_log *log);
 
-/* Promises space up to `end` (rounded up to a step of 4 MiB or the segment, whichever is smaller; of 64 KiB where the disk
- * has no more), creating segments on the way. Takes no lock if that is done already. -ENOSPC: what was promised stays
- * so, the rest is not; -EFBIG: beyond 2^48. */
+/* Promises space up to `end` (rounded up to a step of 4 MiB or the segment, whichever is smaller; of 64 KiB where the
+ * disk has no more), creating segments on the way. Takes no lock if that is done already. -ENOSPC: what was promised
+ * stays so, the rest is not; -EFBIG: beyond 2^48. */
 DEVICE_NODISCARD int device_log_allocate(struct device_log *log, uint64_t end);
 
 /* Fills in file and offset of `io` for `address` and submits it; op, buf, len and done are the

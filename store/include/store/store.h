@@ -20,7 +20,8 @@
  *   - A session belongs to one thread at a time. Any number of sessions, opened and closed at any time.
  *   - Callbacks of the store run inside epoch protection: they must not block, nor call the store.
  *
- * Returns: 0 done; positive an outcome (STORE_NOT_FOUND, STORE_PENDING, STORE_EXISTS); negative -errno, nothing changed.
+ * Returns: 0 done; positive an outcome (STORE_NOT_FOUND, STORE_PENDING, STORE_EXISTS); negative -errno, nothing
+ * changed.
  */
 #ifndef STORE_STORE_H
 #define STORE_STORE_H
@@ -101,13 +102,13 @@ struct store_options {
 /* What opening found and did, or why it failed. */
 struct store_opened {
     bool created;
-    uint64_t commit;          /* number of the commit that was recovered */
-    uint64_t replayed_bytes;  /* log read since the last index checkpoint */
+    uint64_t commit;         /* number of the commit that was recovered */
+    uint64_t replayed_bytes; /* log read since the last index checkpoint */
     uint64_t replayed_records;
-    uint64_t dropped_bytes;   /* log beyond the last commit: not promised to anybody, dropped */
-    bool index_rebuilt;       /* the index checkpoint was missing or damaged: the whole log was replayed */
+    uint64_t dropped_bytes; /* log beyond the last commit: not promised to anybody, dropped */
+    bool index_rebuilt;     /* the index checkpoint was missing or damaged: the whole log was replayed */
     uint64_t elapsed_us;
-    char message[512];        /* on failure: cause and next step, without the path; else "" */
+    char message[512]; /* on failure: cause and next step, without the path; else "" */
 };
 
 /*
@@ -154,7 +155,7 @@ void store_session_close(struct store_session *session);
 struct store_read {
     const void *key;
     uint32_t key_len;
-    uint32_t offset;  /* first byte of the value that is wanted */
+    uint32_t offset; /* first byte of the value that is wanted */
     /* Gets value[offset, offset + buf_len), as far as the value goes. What is in it beyond `copied` bytes, or where
      * the result is not STORE_OK, is not said: a value that others change meanwhile may be copied more than once. */
     void *buf;
@@ -327,10 +328,10 @@ STORE_NODISCARD int store_checkpoint(struct store *store);
 
 /*
  * Moves what is live in the oldest part of the log to its end and gives the space back: in one round, as far as that
- * part is committed and out of memory, at most `bytes` of it (UINT64_MAX: all) and 64 segments, and as there is room. Space that a snapshot
- * needs comes back when that is deleted. Operations go on meanwhile; several threads that call at once share the
- * work. Errors: -EUCLEAN a record is damaged (nothing is given up: compaction stops before it), -ENOSPC, -EIO; what
- * was done until then counts.
+ * part is committed and out of memory and as there is room, at most `bytes` of it (UINT64_MAX: all) and 64 segments.
+ * Space that a snapshot needs comes back when that is deleted. Operations go on meanwhile; several threads that call at
+ * once share the work. Errors: -EUCLEAN a record is damaged (nothing is given up: compaction stops before it), -ENOSPC,
+ * -EIO; what was done until then counts.
  */
 STORE_NODISCARD int store_compact(struct store *store, uint64_t bytes);
 
@@ -346,22 +347,22 @@ struct store_item {
     const void *key, *value; /* valid during the call; value NULL: a tombstone */
     uint32_t key_len, value_len;
     uint64_t address, version; /* in the log; of its commit */
-    bool unreachable; /* salvage only: a damaged record hides whether this is what the key holds */
+    bool unreachable;          /* salvage only: a damaged record hides whether this is what the key holds */
 };
 typedef int (*store_each)(void *ctx, const struct store_item *item);
 
 /* Commits, and calls `each` for every key that is there at that moment, in log order: once, with its value of
- * that moment. A key that is deleted during the scan may be left out. Stops at the first result other than 0 and returns it.
- * Holds back what compaction would free. `each` may use the session, but not scan with it. -EUCLEAN: a record is damaged; in a
- * store that was opened to salvage it, it is passed over. */
+ * that moment. A key that is deleted during the scan may be left out. Stops at the first result other than 0 and
+ * returns it. Holds back what compaction would free. `each` may use the session, but not scan with it. -EUCLEAN: a
+ * record is damaged; in a store that was opened to salvage it, it is passed over. */
 STORE_NODISCARD int store_scan(struct store_session *session, store_each each, void *ctx);
 /* The same for every record and tombstone of the log, live or not. */
 STORE_NODISCARD int store_scan_log(struct store_session *session, store_each each, void *ctx);
 
 /*
  * Scrub: reads what the store and its snapshots keep of the log from the device, and verifies every checksum, beside
- * whatever else goes on. The caller zeroes the struct, sets the first group, and calls again while it gets 1; it sleeps in
- * between as it likes, and may stop, and go on later with `position`.
+ * whatever else goes on. The caller zeroes the struct, sets the first group, and calls again while it gets 1; it sleeps
+ * in between as it likes, and may stop, and go on later with `position`.
  */
 struct store_scrub {
     uint64_t position;  /* where to go on; 0: at the beginning */
@@ -379,9 +380,9 @@ STORE_NODISCARD int store_scrub(struct store_session *session, struct store_scru
 /* ---- snapshots -------------------------------------------------------------------------------- */
 
 struct store_snapshot_info {
-    uint64_t id;       /* > 0, never reused */
-    uint64_t time_ns;  /* as given when it was made */
-    uint64_t address;  /* end of the log that it covers */
+    uint64_t id;      /* > 0, never reused */
+    uint64_t time_ns; /* as given when it was made */
+    uint64_t address; /* end of the log that it covers */
     char label[STORE_LABEL_MAX + 1];
 };
 
@@ -402,18 +403,18 @@ void store_snapshot_close(struct store_snapshot *snapshot);
 struct store_stats {
     uint64_t begin, head, read_only, tail, flushed, committed; /* log addresses */
     uint64_t commits, checkpoints;
-    uint64_t memory_bytes;       /* log frames, index and overflow buckets that are in use */
-    uint64_t disk_bytes;         /* of the log: segments, without what compaction has freed in them */
-    uint64_t kept_bytes;         /* the same without what is set aside for the log to come */
-    uint64_t live_bytes;         /* of the log, estimated now and then */
+    uint64_t memory_bytes;                 /* log frames, index and overflow buckets that are in use */
+    uint64_t disk_bytes;                   /* of the log: segments, without what compaction has freed in them */
+    uint64_t kept_bytes;                   /* the same without what is set aside for the log to come */
+    uint64_t live_bytes;                   /* of the log, estimated now and then */
     uint64_t compacted_bytes, moved_bytes; /* log that compaction has scanned, and written again */
-    int compaction_failed;       /* 0, or the -errno of the last round */
+    int compaction_failed;                 /* 0, or the -errno of the last round */
     uint64_t index_buckets, index_overflow_buckets;
     uint64_t reads_memory, reads_device;
     uint64_t bytes_read; /* by reads_device */
     uint64_t bytes_appended, bytes_written;
     uint64_t space_total_bytes, space_free_bytes; /* of the filesystem underneath */
-    int failed; /* 0, or the -errno that stopped writing */
+    int failed;                                   /* 0, or the -errno that stopped writing */
 };
 void store_stats(struct store *store, struct store_stats *ret_stats);
 
