@@ -74,8 +74,7 @@ void changes_unlock(struct change *changes, unsigned count);
 /* unit.c: plans, reserves and writes, again and again until it is done: 0, -errno, or FETCH with *ret_stuck. */
 int changes_apply(struct store_session *s, struct change *changes, unsigned count, enum hlog_taker taker,
                   struct change **ret_stuck);
-/* The same, fetching what is needed. While the disk is full, HLOG_FREES compacts, others wait a second for that if
- * there is hope. Frees what was fetched. */
+/* The same, fetching what is needed; HLOG_FREES compacts while the disk is full. Frees what was fetched. */
 int changes_apply_wait(struct store_session *s, struct change *changes, unsigned count, enum hlog_taker taker);
 
 #endif

@@ -11,9 +11,8 @@
 #define LOOK_MS 100
 #define ROOM_MIN (UINT64_C(4) << 20) /* less is not worth a round */
 #define PACE_BYTES (1u << 20)
-#define BRAKE_NS 5          /* per byte appended and step of the brake: 200 MB/s at the first */
-#define HOLD_NS 500000      /* a shorter sleep is put off */
-#define AWAIT_NS 1000000000 /* who writes waits for room */
+#define BRAKE_NS 5     /* per byte appended and step of the brake: 200 MB/s at the first */
+#define HOLD_NS 500000 /* a shorter sleep is put off */
 
 void space_init(struct space *space)
 {
@@ -261,25 +260,14 @@ static bool is_barren(struct store *store)
     return barren;
 }
 
-bool space_await_room(struct store *store, uint64_t *since_ns)
-{
-    uint64_t now = now_ns();
-
-    if (*since_ns == 0)
-        *since_ns = now;
-    if (store->options.no_background || store->salvage || now - *since_ns > AWAIT_NS || is_barren(store))
-        return false;
-    nanosleep(&(struct timespec){.tv_nsec = AWAIT_NS / 50}, NULL);
-    return true;
-}
-
-/* Compacts until a 16th of the log came back, or no more does. No estimate is asked: on a full disk it is
+/* Compacts until a 16th of the log came back, or all of it was scanned. No estimate is asked: on a full disk it is
  * the last few percent that count, and the tail, which cannot move, does not tell when it is out of date. */
 static int reclaim(struct store *store)
 {
     struct space *space = &store->space;
     uint64_t first = atomic_load(&store->log.begin), end = atomic_load(&store->log.tail), length = end - first;
     uint64_t moved = atomic_load(&store->compact.moved_bytes), at = first, gained = 0;
+    uint64_t changed = changes(store); /* before the pass: it may miss what dies meanwhile */
 
     if (is_barren(store))
         return 0;
@@ -289,9 +277,11 @@ static int reclaim(struct store *store)
         at = atomic_load(&store->log.begin);
         gained = at - first - (atomic_load(&store->compact.moved_bytes) - moved);
     }
+    if (at < end)
+        return rc;
     pthread_mutex_lock(&space->lock);
     space->barren = gained < length / 32;
-    space->barren_at = changes(store);
+    space->barren_at = changed;
     pthread_mutex_unlock(&space->lock);
     return rc;
 }

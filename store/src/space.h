@@ -56,9 +56,6 @@ bool space_pace(struct store *store, struct space_pace *pace, uint64_t bytes);
 /* A full disk, and the caller is about to free some of it: compacts a part of the log. False: nothing came back, or all
  * that there was has been looked at. *pass, 0 to begin with, keeps count of that. Outside epochs, no lock held. */
 bool space_make_room(struct store *store, uint64_t *pass);
-/* A full disk, and the caller wants to write: sleeps a little while the background may find room, a second in all.
- * False: there is no hope, or not so soon. *since_ns, 0 to begin with, keeps count. Outside epochs, no lock held. */
-bool space_await_room(struct store *store, uint64_t *since_ns);
 /* Live bytes of the log, as last estimated; its length if they never were. */
 uint64_t space_live(struct store *store);
 

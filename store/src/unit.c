@@ -249,14 +249,14 @@ int changes_apply(struct store_session *s, struct change *changes, unsigned coun
 int changes_apply_wait(struct store_session *s, struct change *changes, unsigned count, enum hlog_taker taker)
 {
     struct change *stuck;
-    uint64_t pass = 0, since_ns = 0;
+    uint64_t pass = 0;
     int rc;
 
     for (bool again = true; again;) {
         rc = changes_apply(s, changes, count, taker, &stuck);
         again = rc == FETCH && (rc = fetch(s, stuck)) == 0;
-        if (device_is_full(rc))
-            again = taker == HLOG_FREES ? space_make_room(s->store, &pass) : space_await_room(s->store, &since_ns);
+        if (device_is_full(rc) && taker == HLOG_FREES)
+            again = space_make_room(s->store, &pass);
     }
     for (unsigned i = 0; i < count; i++)
         free((void *)(uintptr_t)changes[i].fetched);

@@ -34,7 +34,11 @@ check_sums() { (cd "$mnt" && sha256sum --quiet -c "$sums") || fail "$1: what was
 # Files $1/0, $1/1, ... of up to 2 MiB until there is no room: each that was acknowledged is noted with its sum.
 fill() {
     local i
-    mkdir "$mnt/$1" || fail "a directory of 200 bytes needs room, and there is none"
+    for _ in $(seq 300); do # what was deleted just before is on its way back
+        if mkdir "$mnt/$1" 2>/dev/null; then break; fi
+        sleep 0.1
+    done
+    [ -d "$mnt/$1" ] || fail "a directory of 200 bytes needs room, and for half a minute there is none"
     for i in $(seq 1000); do
         head -c $((RANDOM * 64)) /dev/urandom >"$work/bytes"
         if ! timeout 20 cp "$work/bytes" "$mnt/$1/$i" 2>"$work/error"; then

@@ -156,15 +156,15 @@ static int64_t size_of(const char *name)
 START_TEST(superblocks_keep_the_room_that_they_have)
 {
     uint64_t ids[20];
-    char label[8];
+    char label[16];
 
-    for (int i = 0; i < 20; i++) {
-        sprintf(label, "%d", i);
+    for (unsigned i = 0; i < 20; i++) {
+        sprintf(label, "%u", i);
         ck_assert_int_eq(store_snapshot_create(store, label, 1, &ids[i]), 0);
     }
     int64_t size = size_of("superblock.0");
     ck_assert_int_gt(size, DEVICE_BLOCK_BYTES);
-    for (int i = 0; i < 20; i++)
+    for (unsigned i = 0; i < 20; i++)
         ck_assert_int_eq(store_snapshot_delete(store, ids[i]), 0);
     close_store();
     ck_assert_int_eq(size_of("superblock.0"), size);
