@@ -9,5 +9,5 @@ cmake --install "$1" --prefix "$dir/usr" --component library >/dev/null
 export PKG_CONFIG_PATH="$dir/usr/lib/pkgconfig"
 # shellcheck disable=SC2046
 "$2" -std=gnu17 -o "$dir/program" "$3" ${FASTERFS_SANITIZE:+-fsanitize=$FASTERFS_SANITIZE} \
-    $(pkg-config --define-variable=prefix="$dir/usr" --static --cflags --libs fasterstore)
+    $(pkg-config --static --cflags --libs fasterstore)
 "$dir/program" "$dir/store"
