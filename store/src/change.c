@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 /* change: see change.h. Everything here runs inside an epoch and does processor work only. */
 #include "change.h"
+#include "cold.h"
 
 #include <errno.h>
 
@@ -171,7 +172,9 @@ static int plan_change(struct store *store, struct change *first, struct change 
     c->locked = NULL;
     c->slot = NULL;
     c->outcome = 0;
-    c->how = CHANGE_SKIP;
+    c->how = c->kind == CHANGE_COLD ? CHANGE_APPEND : CHANGE_SKIP;
+    if (c->kind == CHANGE_COLD)
+        return size_change(store, c);
     int rc = plan_entry(store, c);
     if (rc != PLANNED)
         return rc;
@@ -281,27 +284,39 @@ static void write_in_place(const struct change *c)
     atomic_store_explicit(&r->link, link, memory_order_release); /* as the stores of record_put() */
 }
 
+/* The first word of the record to be appended. relaxed: locked by us. Not c->entry: another change of this unit may
+ * have published there. */
+static uint64_t link_of(const struct change *c)
+{
+    bool tombstone = c->kind == CHANGE_DELETE || c->tombstone;
+    uint64_t link = c->kind == CHANGE_COLD ? cold_entry_address(*c->place) | RECORD_COLD
+                                           : index_address(atomic_load_explicit(c->slot, memory_order_relaxed));
+
+    if (link == INDEX_NONE)
+        link = 0;
+    return link | (tombstone ? RECORD_TOMBSTONE : 0);
+}
+
 static void append(struct store *store, struct change *c, struct hlog_space *space, uint64_t version)
 {
     struct hlog *log = &store->log;
     uint64_t address = hlog_take(log, space, record_bytes(c->key_len, c->new_capacity));
     struct record *r = hlog_at(log, address);
-    /* relaxed: locked by us. Not c->entry: another change of this unit may have published there. */
-    uint64_t link = index_address(atomic_load_explicit(c->slot, memory_order_relaxed));
 
-    if (link == INDEX_NONE)
-        link = 0;
     r->stamp = record_stamp(version, c->key_len);
     r->value_len = c->new_len;
     r->capacity = c->new_capacity;
     atomic_store_explicit(&r->seal, 0, memory_order_relaxed);
-    atomic_store_explicit(&r->link, link | (c->kind == CHANGE_DELETE ? RECORD_TOMBSTONE : 0), memory_order_relaxed);
+    atomic_store_explicit(&r->link, link_of(c), memory_order_relaxed);
     memset(r->bytes + round_up(c->key_len, 8) - 8, 0, 8); /* the key's padding */
     memcpy(r->bytes, c->key, c->key_len);
     write_value(c, record_value(r));
     if (c->locked) /* relaxed: the lock orders */
         atomic_fetch_or_explicit(&c->locked->link, RECORD_SEALED, memory_order_relaxed);
-    index_publish(c->slot, address);
+    if (c->kind == CHANGE_COLD) /* readers come to it by the chunk, which is published behind it */
+        *c->place = cold_entry_with(*c->place, address);
+    else
+        index_publish(c->slot, address);
 }
 
 void changes_write(struct store *store, struct change *changes, unsigned count, struct hlog_space *space)

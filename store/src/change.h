@@ -28,7 +28,8 @@ enum change_kind {
     CHANGE_DELETE,
     CHANGE_RMW,
     CHANGE_INSERT, /* an upsert, if the key is not there */
-    CHANGE_MOVE    /* compaction: an append, if the entry is still `expected` */
+    CHANGE_MOVE,   /* compaction: an append, if the entry is still `expected` */
+    CHANGE_COLD    /* an append that the index does not know: `place`, in a chunk, leads to it (cold.h) */
 };
 enum change_how { CHANGE_SKIP, CHANGE_IN_PLACE, CHANGE_APPEND };
 
@@ -40,11 +41,13 @@ struct change {
     uint64_t hash;
     uint32_t key_len;
     enum change_kind kind;
-    uint32_t value_len, capacity; /* upsert, insert, move */
+    uint32_t value_len, capacity; /* upsert, insert, move, cold */
+    bool tombstone;               /* move, cold: it is one */
     struct store_piece pieces[2];
     const struct store_rmw *rmw;
     const void *rmw_ctx;
     uint64_t expected;
+    uint64_t *place; /* entry of a chunk that is written later in the same unit */
 
     /* the plan */
     enum change_how how;
@@ -76,5 +79,11 @@ int changes_apply(struct store_session *s, struct change *changes, unsigned coun
                   struct change **ret_stuck);
 /* The same, fetching what is needed; HLOG_FREES compacts while the disk is full. Frees what was fetched. */
 int changes_apply_wait(struct store_session *s, struct change *changes, unsigned count, enum hlog_taker taker);
+/* store_unit_apply() with another taker. */
+int unit_apply_as(struct store_session *s, enum hlog_taker taker);
+/* Adds a cold record to the open unit. When it is written, it links to where *place leads, and *place leads to it: a chunk
+ * that is added behind it is written with that. As the adders of store.h. */
+int unit_add_cold(struct store_session *s, const void *key, uint32_t key_len, const struct store_piece *value,
+                  bool tombstone, uint64_t *place);
 
 #endif

@@ -6,7 +6,8 @@
 #include <errno.h>
 #include <stdlib.h>
 
-#define BATCH 64u /* records whose fate is looked up together */
+#define BATCH 64u       /* records whose fate is looked up together */
+#define COLD_BATCH 4096u /* records that are put in a cold level, or moved in it, together */
 
 void compact_init(struct compact *compact)
 {
@@ -34,6 +35,8 @@ struct mover {
     struct scan scan;
     struct candidate candidates[BATCH];
     unsigned count;
+    struct cold_item *cold_items; /* for the cold level, or moved in it: records in the scan's window; malloc'ed */
+    unsigned cold_count;
     struct log_position scanned; /* behind the last item; address 0: the chain is not known yet */
     struct log_position settled; /* the last of these with nothing before it left to be moved */
     enum hlog_taker taker;
@@ -63,6 +66,7 @@ static int move(struct mover *m, struct candidate *c, bool *ret_again)
                             .hash = c->read.priv.hash,
                             .value_len = r->value_len,
                             .capacity = r->value_len,
+                            .tombstone = atomic_load_explicit(&r->link, memory_order_relaxed) & RECORD_TOMBSTONE,
                             .pieces = {{record_value(r), r->value_len}},
                             .expected = c->read.priv.entry};
     struct change *stuck;
@@ -75,7 +79,79 @@ static int move(struct mover *m, struct candidate *c, bool *ret_again)
     return rc;
 }
 
-/* Decides about the batch and moves what is live; what changed meanwhile is looked up again. */
+/* Moves the record if it is live; looks it up again as often as its chain changes meanwhile. */
+static int move_if_newest(struct mover *m, struct candidate *c)
+{
+    int rc = 0;
+
+    for (bool again = true; again;) {
+        again = false;
+        rc = c->read.result < 0 ? c->read.result : 0;
+        if (rc == 0 && is_newest(c))
+            rc = move(m, c, &again);
+        if (rc < 0 || !again)
+            break;
+        look_up(m, c);
+        store_complete_pending(m->session, true);
+    }
+    return rc;
+}
+
+/* ---- the cold level ----------------------------------------------------------------------------------- */
+
+static void add_cold(struct mover *m, struct record *r, uint64_t address)
+{
+    m->cold_items[m->cold_count++] = (struct cold_item){
+        .key = r->bytes,
+        .value = record_value(r),
+        .key_len = record_key_len(r),
+        .value_len = r->value_len,
+        .hash = hash_key(r->bytes, record_key_len(r)),
+        .at = address,
+        .tombstone = atomic_load_explicit(&r->link, memory_order_relaxed) & RECORD_TOMBSTONE}; /* a private copy */
+}
+
+/* The cold level has no room, or not for one so large: what is live stays in the log. */
+static int keep_hot(struct mover *m)
+{
+    int rc = 0;
+
+    for (unsigned i = 0; i < m->cold_count && rc == 0; i++) {
+        const struct cold_item *item = &m->cold_items[i];
+        struct candidate c = {.address = item->at,
+                              .record = (struct record *)(uintptr_t)(item->key - offsetof(struct record, bytes))};
+        look_up(m, &c);
+        store_complete_pending(m->session, true);
+        rc = move_if_newest(m, &c);
+    }
+    return rc;
+}
+
+/* In a store with a cold level: puts what was found live there. In one that is: moves what is live of it. No lock is
+ * needed for the former: what is newer of a key hides what the cold level has. */
+static int settle_cold(struct mover *m)
+{
+    struct store *store = m->store;
+    uint64_t bytes = 0;
+    int rc = 0;
+
+    if (m->cold_count == 0)
+        return 0;
+    if (store->cold) {
+        rc = cold_put(store->cold, m->cold_items, m->cold_count, HLOG_WRITES);
+        if (device_is_full(rc) || rc == -EFBIG)
+            rc = keep_hot(m);
+    } else {
+        rc = cold_move(store->chunks, m->cold_items, m->cold_count, m->taker, &bytes);
+        atomic_fetch_add_explicit(&store->compact.moved_bytes, bytes, memory_order_relaxed);
+    }
+    m->cold_count = 0;
+    return rc;
+}
+
+/* ---- a batch ------------------------------------------------------------------------------------------- */
+
+/* Decides about the batch, and moves what is live. */
 static int move_batch(struct mover *m)
 {
     unsigned count = m->count;
@@ -87,19 +163,26 @@ static int move_batch(struct mover *m)
     store_complete_pending(m->session, true);
     for (unsigned i = 0; i < count && rc == 0; i++) {
         struct candidate *c = &m->candidates[i];
-        bool again = true;
-        while (rc == 0 && again) {
-            again = false;
-            if (c->read.result < 0)
-                rc = c->read.result;
-            else if (is_newest(c))
-                rc = move(m, c, &again);
-            if (rc == 0 && again) {
-                look_up(m, c);
-                store_complete_pending(m->session, true);
-            }
-        }
+        if (!m->store->cold)
+            rc = move_if_newest(m, c);
+        else if (c->read.result < 0)
+            rc = c->read.result;
+        else if (is_newest(c))
+            add_cold(m, c->record, c->address);
     }
+    if (rc == 0 && m->cold_count > COLD_BATCH - BATCH)
+        rc = settle_cold(m);
+    if (rc == 0 && m->cold_count == 0)
+        m->settled = m->scanned;
+    return rc;
+}
+
+static int settle(struct mover *m)
+{
+    int rc = move_batch(m);
+
+    if (rc == 0)
+        rc = settle_cold(m);
     if (rc == 0)
         m->settled = m->scanned;
     return rc;
@@ -110,9 +193,9 @@ static int move_batch(struct mover *m)
 /* What begins at `at`, with the batch settled before the window moves on. */
 static int next_item(struct mover *m, uint64_t at, struct scan_item *ret_item)
 {
-    m->scan.stay = m->count > 0;
+    m->scan.stay = m->count > 0 || m->cold_count > 0;
     if (scan_at(&m->scan, at, ret_item) == SCAN_LEFT) {
-        int rc = move_batch(m);
+        int rc = settle(m);
         if (rc < 0)
             return rc;
         m->scan.stay = false;
@@ -131,8 +214,14 @@ static int take_item(struct mover *m, uint64_t at, const struct scan_item *item)
         m->scanned.chain = chain_fold(m->scanned.chain, item->seal);
     if (m->scanned.address > 0)
         m->scanned.address = at + item->size;
-    if (item->kind != SCAN_RECORD || (item->link & RECORD_TOMBSTONE))
+    if (item->kind != SCAN_RECORD || ((item->link & RECORD_TOMBSTONE) && !m->store->cold))
         return 0;
+    if (item->link & RECORD_COLD) {
+        if (!m->store->chunks)
+            return -EUCLEAN; /* made up: there are none here */
+        add_cold(m, item->record, at);
+        return m->cold_count >= COLD_BATCH - BATCH ? settle(m) : 0;
+    }
     m->candidates[m->count++] = (struct candidate){.address = at, .record = item->record};
     return m->count == BATCH ? move_batch(m) : 0;
 }
@@ -143,7 +232,7 @@ static int compact_part(struct mover *m, bool first, uint64_t from, uint64_t to)
     struct scan_item item;
     int rc = 0;
 
-    m->count = 0;
+    m->count = m->cold_count = 0;
     if (first)
         m->scanned = c->from;
     else if (m->scanned.address != from) /* the part before it was somebody else's */
@@ -158,7 +247,7 @@ static int compact_part(struct mover *m, bool first, uint64_t from, uint64_t to)
             rc = -ECANCELED;
     }
     if (rc == 0)
-        rc = move_batch(m);
+        rc = settle(m);
     return rc;
 }
 
@@ -348,7 +437,9 @@ static void end_round(struct store *store)
 
     c->ending = true;
     pthread_mutex_unlock(&c->lock);
-    if (moved || is_owed(store)) {
+    if (moved && store->cold)
+        rc = store_commit(store->cold->store); /* invariant 7 */
+    if (rc == 0 && (moved || is_owed(store))) {
         rc = begin_at(store, position);
         index_sweep(store->index, position.address);
     }
@@ -363,7 +454,11 @@ static void end_round(struct store *store)
 
 static int mover_open(struct mover *m, struct store *store)
 {
-    int rc = store_session_open(store, &m->session);
+    bool cold = store->cold || store->chunks;
+    int rc = cold && !(m->cold_items = malloc(COLD_BATCH * sizeof *m->cold_items)) ? -ENOMEM : 0;
+
+    if (rc == 0)
+        rc = store_session_open(store, &m->session);
     if (rc == 0)
         rc = scan_open(&m->scan, store, limit(store));
     if (rc < 0)
@@ -405,6 +500,7 @@ int compact_run(struct store *store, uint64_t bytes, bool paced)
         rc = c->result;
     }
     pthread_mutex_unlock(&c->lock);
+    free(m->cold_items);
     free(m);
     return rc;
 }

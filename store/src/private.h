@@ -9,6 +9,7 @@
 #define STORE_PRIVATE_H
 
 #include "cache.h"
+#include "cold.h"
 #include "compact.h"
 #include "epoch.h"
 #include "hlog.h"
@@ -53,6 +54,10 @@ struct store {
     struct salvage *salvage;      /* NULL: an ordinary open. Constant */
     struct log_position begin_at; /* log.begin with its commit; moved by compaction */
     struct store_snapshot *open_snapshots;
+
+    struct cold *cold;       /* the cold level, or NULL. Constant */
+    struct cold *chunks;     /* of a store that is one: what it holds; else NULL. Constant */
+    bool is_cold_level;      /* opened as one */
 
     struct compact compact;
     struct space space;
@@ -107,6 +112,10 @@ struct store_session {
     bool unit_open;
     uint64_t seed; /* for back-off */
     uint64_t held_ns; /* space_hold_back(): to be slept */
+
+    struct store_session *cold; /* of the cold level, or NULL */
+    struct cold_read *cold_reads, *free_cold_reads; /* SESSION_READS of them */
+    struct store_read *cold_first, *cold_last;      /* waiting for a free one */
 };
 
 struct store_snapshot {
@@ -135,6 +144,10 @@ int read_from(struct store_session *session, struct store_read *read, uint64_t a
 /* store_read() of a log that is kept (nothing of it is given back before the read is done): the newest record of the
  * key in [low, ceiling). priv.address is its address, or, where there is none, the next of the chain below. */
 int read_newest(struct store_session *session, struct store_read *read, uint64_t low, uint64_t ceiling);
+/* store_read() of a chain that the index does not know: the newest record of the key in [low, ceiling), from that at
+ * `address` down. -ESTALE: it was given back meanwhile, and the read is not pinned. */
+int read_chain(struct store_session *session, struct store_read *read, uint64_t address, uint64_t low,
+               uint64_t ceiling);
 /* Is the record at `address` the newest of read->key? As far as memory tells: what is newer and on the device
  * shares the entry, and is taken for the same key. */
 bool read_is_newest(struct store_session *session, struct store_read *read, uint64_t address);
@@ -142,6 +155,20 @@ bool read_is_newest(struct store_session *session, struct store_read *read, uint
 void io_end(struct store_io *sio, int result);
 void io_again(struct store_io *sio, uint64_t address);
 
+/* It is done: gives the caller the result. For who has counted it in `pending`. */
+void read_end(struct store_session *session, struct store_read *read, int result);
+
+/* cold_read.c: the cold level of an open store, as its sessions read it */
+int cold_session_open(struct store_session *session);
+void cold_session_close(struct store_session *session);
+/* The store's log does not have the key: does the cold level? The result, or STORE_PENDING: read_end() will be called. */
+int cold_ask(struct store_session *session, struct store_read *read);
+/* Starts those that wait for a free cold_read. */
+void cold_start_waiting(struct store_session *session);
+
+/* store.c: opens a store as the cold level of another */
+int store_open_cold_level(struct device *device, const struct store_options *options, struct store **ret_store,
+                          struct store_opened *ret_opened);
 /* store.c: gives log and cache what the index leaves of the budget. log.flush_lock held. */
 void store_balance(struct store *store);
 

@@ -152,16 +152,18 @@ static void io_put(struct store_session *s, struct store_io *sio)
     s->free_ios = sio;
 }
 
-void io_end(struct store_io *sio, int result)
+void read_end(struct store_session *s, struct store_read *read, int result)
 {
-    struct store_session *s = sio->session;
-    struct store_read *read = sio->read;
-
-    io_put(s, sio);
     s->pending--;
     read->result = result;
     if (read->done)
         read->done(read);
+}
+
+void io_end(struct store_io *sio, int result)
+{
+    io_put(sio->session, sio);
+    read_end(sio->session, sio->read, result);
 }
 
 /* `r`: the record that was looked for, in the buffer, or NULL. */
@@ -443,6 +445,8 @@ static void io_done(struct device_io *io)
         return;
     if (read->snapshot || read->priv.pinned || sio->address >= atomic_load(&sio->session->store->log.begin))
         conclude(sio, rc, NULL);
+    else if (read->priv.chained)
+        conclude(sio, -ESTALE, NULL);
     else
         start_again(sio);
 }
@@ -574,6 +578,20 @@ int read_newest(struct store_session *s, struct store_read *read, uint64_t low, 
     read->priv.low = low;
     read->priv.ceiling = ceiling;
     return store_read(s, read);
+}
+
+int read_chain(struct store_session *s, struct store_read *read, uint64_t address, uint64_t low, uint64_t ceiling)
+{
+    if (address >= atomic_load(&s->store->log.tail))
+        return read->result = -EIO; /* made up: no record was ever there */
+    read->priv.chained = true;
+    read->priv.address = address;
+    read->priv.low = low;
+    read->priv.ceiling = ceiling;
+    epoch_enter(s->store->epoch, s->slot);
+    int rc = walk_memory(s->store, read);
+    epoch_leave(s->slot);
+    return rc == STORE_PENDING ? pend(s, read) : end_in_memory(s, read, rc);
 }
 
 bool read_is_newest(struct store_session *s, struct store_read *read, uint64_t address)

@@ -30,6 +30,7 @@ static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "the log is little-endi
 #define ADDRESS_MASK ((UINT64_C(1) << 48) - 1)
 
 #define RECORD_TOMBSTONE (UINT64_C(1) << 48)
+#define RECORD_COLD (UINT64_C(1) << 49) /* of the cold level: a chunk leads to it, not the index (cold.h) */
 #define RECORD_SEALED (UINT64_C(1) << 50) /* memory only: superseded, not to be changed in place any more */
 #define RECORD_PAD (UINT64_C(1) << 52)
 #define RECORD_COMMIT (UINT64_C(1) << 53)

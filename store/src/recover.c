@@ -26,6 +26,7 @@ struct found { /* a record of the extent that is being read */
     uint64_t hash, address, version;
     uint64_t link, seal;
     bool damaged; /* its key could be read, no more */
+    bool cold;    /* not for the index */
 };
 
 struct recovery {
@@ -84,6 +85,8 @@ static int replay(struct recovery *r)
     for (size_t i = 0; i < r->found_count; i++) {
         index_slot *slot;
         uint64_t entry;
+        if (r->found[i].cold)
+            continue;
         if (i + AHEAD < r->found_count)
             index_prefetch(r->store->index, r->found[i + AHEAD].hash);
         int rc = index_find_or_create(r->store->index, r->found[i].hash, &slot, &entry);
@@ -174,7 +177,8 @@ static int take_record(struct recovery *r, const struct scan_item *item, uint64_
                           .address = at,
                           .version = record_version(record),
                           .link = item->link,
-                          .seal = item->seal};
+                          .seal = item->seal,
+                          .cold = item->link & RECORD_COLD};
 
     if (found.version <= r->last.version ||
         (r->records > 0 && (r->holed ? found.version < r->version : found.version != r->version)))

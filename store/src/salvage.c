@@ -110,7 +110,7 @@ static struct record *plausible(struct scan *scan, uint64_t at, uint64_t version
     if (!r)
         return NULL;
     uint64_t link = atomic_load_explicit(&r->link, memory_order_relaxed); /* a private copy */
-    bool may_be = !(link & ~(ADDRESS_MASK | RECORD_TOMBSTONE)) && (link & ADDRESS_MASK) < at &&
+    bool may_be = !(link & ~(ADDRESS_MASK | RECORD_TOMBSTONE | RECORD_COLD)) && (link & ADDRESS_MASK) < at &&
                   record_version(r) > version && r->value_len <= r->capacity && record_size(r) <= scan->segment_bytes;
     return may_be ? r : NULL;
 }

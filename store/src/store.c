@@ -98,6 +98,7 @@ static int create(struct store *store, int why, struct store_opened *opened)
                               .incarnation_begin = HLOG_FIRST_ADDRESS,
                               .next_image = 1,
                               .next_snapshot = 1,
+                              .is_cold_level = store->is_cold_level,
                               .checkpoint = {.end.address = HLOG_FIRST_ADDRESS, .begin.address = HLOG_FIRST_ADDRESS}};
     if (getrandom(&sb->store_id, sizeof sb->store_id, 0) != (ssize_t)sizeof sb->store_id)
         return -errno;
@@ -267,6 +268,17 @@ static void tell_copies(struct salvage *salvage, const struct superblock_copies 
                                                          .what = what[i][copies->rc[i] == -ESTALE]});
 }
 
+/* Is it opened as what it is? */
+static int check_level(const struct store *store, struct store_opened *opened)
+{
+    if (store->superblock.is_cold_level == store->is_cold_level)
+        return 0;
+    snprintf(opened->message, sizeof opened->message, "%s",
+             store->is_cold_level ? "not the cold level of a store, but a store of its own; name another directory"
+                                  : "the cold level of another store; open that one");
+    return -EINVAL;
+}
+
 static int open_parts(struct store *store, struct store_opened *opened)
 {
     int rc = check_options(&store->options, opened->message, sizeof opened->message);
@@ -284,6 +296,8 @@ static int open_parts(struct store *store, struct store_opened *opened)
     if (rc < 0)
         return rc;
     store->store_id = store->superblock.store_id;
+    if ((rc = check_level(store, opened)) < 0)
+        return rc;
     if ((rc = epoch_open(&store->epoch)) < 0 || (rc = open_device_log(store, opened)) < 0 ||
         (rc = recover(store, opened)) < 0)
         return rc;
@@ -298,6 +312,9 @@ static int open_parts(struct store *store, struct store_opened *opened)
                  "more than %u places of the log are damaged, too many to be remembered; copy what can be read from a "
                  "read-only mount, or restore the store from a backup",
                  SUPERBLOCK_HOLES_MAX);
+    if (rc == 0 && store->is_cold_level && (rc = cold_open(store, &store->chunks)) == -EUCLEAN)
+        snprintf(opened->message, sizeof opened->message,
+                 "the state of the cold level is damaged; restore the store from a backup");
     if (rc < 0)
         return rc;
     if (store->options.read_only || store->options.no_background)
@@ -315,6 +332,7 @@ static void stop_background(struct store *store)
 static void free_store(struct store *store)
 {
     stop_background(store);
+    cold_close(store->chunks);
     if (store->log_open)
         hlog_close(&store->log);
     cache_close(&store->cache);
@@ -346,8 +364,8 @@ static uint64_t now_us(void)
     return (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000;
 }
 
-int store_open(struct device *device, const struct store_options *options, struct store **ret_store,
-               struct store_opened *ret_opened)
+static int open_as(bool cold_level, struct device *device, const struct store_options *options, struct store **ret_store,
+                   struct store_opened *ret_opened)
 {
     uint64_t begun = now_us();
     struct store *store = calloc(1, sizeof *store);
@@ -358,6 +376,7 @@ int store_open(struct device *device, const struct store_options *options, struc
         return -ENOMEM;
     store->device = device;
     store->options = *options;
+    store->is_cold_level = cold_level;
     pthread_condattr_init(&monotonic);
     pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
     pthread_mutex_init(&store->commit_lock, NULL);
@@ -381,6 +400,18 @@ int store_open(struct device *device, const struct store_options *options, struc
     ret_opened->elapsed_us = now_us() - begun;
     *ret_store = store;
     return 0;
+}
+
+int store_open(struct device *device, const struct store_options *options, struct store **ret_store,
+               struct store_opened *ret_opened)
+{
+    return open_as(false, device, options, ret_store, ret_opened);
+}
+
+int store_open_cold_level(struct device *device, const struct store_options *options, struct store **ret_store,
+                          struct store_opened *ret_opened)
+{
+    return open_as(true, device, options, ret_store, ret_opened);
 }
 
 int store_close(struct store *store)

@@ -21,7 +21,8 @@ struct disk_superblock {
     uint32_t snapshot_count;
     uint32_t index_bits;
     uint32_t hole_count;
-    uint32_t reserved[3];
+    uint32_t is_cold_level; /* format 5: 0 or 1 */
+    uint64_t cold_id;       /* format 5 */
 };
 static_assert(sizeof(struct checkpoint) == 64 && sizeof(struct disk_superblock) == 168, "superblock layout");
 static_assert(sizeof(struct snapshot_entry) == 336, "snapshot entry layout");
@@ -132,9 +133,9 @@ static int decode(struct disk_superblock *d, uint32_t len, struct superblock *sb
     /* These fields are where they are in every format: a flipped bit does not make another one of this. */
     if (d->magic != SUPERBLOCK_MAGIC || d->bytes < sizeof *d || d->bytes > len || checksum(d, d->bytes) != d->checksum)
         return -EUCLEAN;
-    if (d->format != SUPERBLOCK_FORMAT) {
-        snprintf(message, message_len, "store format %u, this program reads %u; use a fasterfs of that version",
-                 d->format, SUPERBLOCK_FORMAT);
+    if (d->format != SUPERBLOCK_FORMAT && d->format != SUPERBLOCK_FORMAT_COLD) {
+        snprintf(message, message_len, "store format %u, this program reads %u and %u; use a fasterfs of that version",
+                 d->format, SUPERBLOCK_FORMAT, SUPERBLOCK_FORMAT_COLD);
         return -EPROTONOSUPPORT;
     }
     if (d->snapshot_count > SUPERBLOCK_SNAPSHOTS_MAX || d->hole_count > SUPERBLOCK_HOLES_MAX ||
@@ -142,12 +143,15 @@ static int decode(struct disk_superblock *d, uint32_t len, struct superblock *sb
         return -EUCLEAN;
     uint64_t segment = d->segment_bytes;
     if (segment < (1u << 20) || segment > (1u << 30) || (segment & (segment - 1)) || d->index_bits < 10 ||
-        d->index_bits > 53 || !is_sound(d))
+        d->index_bits > 53 || !is_sound(d) || d->is_cold_level > 1 ||
+        (d->is_cold_level == 1 || d->cold_id != 0) != (d->format == SUPERBLOCK_FORMAT_COLD))
         return -EUCLEAN;
     *sb = (struct superblock){.sequence = d->sequence,
                               .store_id = d->store_id,
                               .segment_bytes = segment,
                               .index_bits = d->index_bits,
+                              .is_cold_level = d->is_cold_level == 1,
+                              .cold_id = d->cold_id,
                               .incarnation = d->incarnation,
                               .incarnation_begin = d->incarnation_begin,
                               .next_image = d->next_image,
@@ -259,7 +263,8 @@ static int write_one(struct device *device, struct superblock *sb)
         return -ENOMEM;
     memset(d, 0, len);
     *d = (struct disk_superblock){.magic = SUPERBLOCK_MAGIC,
-                                  .format = SUPERBLOCK_FORMAT,
+                                  .format = sb->is_cold_level || sb->cold_id != 0 ? SUPERBLOCK_FORMAT_COLD
+                                                                                  : SUPERBLOCK_FORMAT,
                                   .bytes = (uint32_t)bytes,
                                   .sequence = sb->sequence + 1,
                                   .store_id = sb->store_id,
@@ -271,7 +276,9 @@ static int write_one(struct device *device, struct superblock *sb)
                                   .next_snapshot = sb->next_snapshot,
                                   .checkpoint = sb->checkpoint,
                                   .snapshot_count = sb->snapshot_count,
-                                  .hole_count = holes};
+                                  .hole_count = holes,
+                                  .is_cold_level = sb->is_cold_level,
+                                  .cold_id = sb->cold_id};
     struct snapshot_entry *snapshots = (void *)(d + 1);
     if (sb->snapshot_count > 0)
         memcpy(snapshots, sb->snapshots, sb->snapshot_count * sizeof *sb->snapshots);

@@ -21,6 +21,7 @@
 
 #define SUPERBLOCK_MAGIC UINT64_C(0x53465245545341f6)
 #define SUPERBLOCK_FORMAT 4u
+#define SUPERBLOCK_FORMAT_COLD 5u /* of a store with a cold level, and of the level: older programs must not read them */
 #define SUPERBLOCK_SNAPSHOTS_MAX 4096u
 #define SUPERBLOCK_HOLES_MAX 4096u
 #define SUPERBLOCK_ADDRESS_END (UINT64_C(1) << 48) /* of the log */
@@ -62,6 +63,8 @@ struct superblock {
     uint64_t store_id;
     uint64_t segment_bytes;
     uint32_t index_bits;        /* of the hash that an entry of the index stands for; constant: index.h */
+    bool is_cold_level;         /* of another store: made of chunks and cold records (cold.h) */
+    uint64_t cold_id;           /* store_id of the cold level; 0: there is none */
     uint64_t incarnation;       /* counts opens for writing */
     uint64_t incarnation_begin; /* tail at this open: commits of older ones beyond it are left-overs */
     uint64_t next_image, next_snapshot;

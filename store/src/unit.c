@@ -110,6 +110,22 @@ int store_unit_rmw(struct store_session *s, const void *key, uint32_t key_len, c
     return added(s, c, 0); /* its size is known, and checked against the limits, when it is planned */
 }
 
+int unit_add_cold(struct store_session *s, const void *key, uint32_t key_len, const struct store_piece *value,
+                  bool tombstone, uint64_t *place)
+{
+    struct change *c;
+    int rc = add(s, key, key_len, &c);
+
+    if (rc < 0)
+        return rc;
+    c->kind = CHANGE_COLD;
+    c->pieces[0] = *value;
+    c->value_len = c->capacity = value->len;
+    c->tombstone = tombstone;
+    c->place = place;
+    return added(s, c, value->len);
+}
+
 void store_unit_abandon(struct store_session *s)
 {
     s->change_count = 0;
@@ -263,12 +279,17 @@ int changes_apply_wait(struct store_session *s, struct change *changes, unsigned
     return rc;
 }
 
-int store_unit_apply(struct store_session *s, unsigned flags)
+int unit_apply_as(struct store_session *s, enum hlog_taker taker)
 {
     assert(s->unit_open);
     for (uint32_t i = 0, at = 0; i < s->change_count; at += s->changes[i++].key_len)
         s->changes[i].key = s->keys + at;
-    int rc = changes_apply_wait(s, s->changes, s->change_count, flags & STORE_UNIT_FREES ? HLOG_FREES : HLOG_WRITES);
+    int rc = changes_apply_wait(s, s->changes, s->change_count, taker);
     store_unit_abandon(s);
     return rc;
+}
+
+int store_unit_apply(struct store_session *s, unsigned flags)
+{
+    return unit_apply_as(s, flags & STORE_UNIT_FREES ? HLOG_FREES : HLOG_WRITES);
 }

@@ -174,7 +174,7 @@ struct store_read {
 
     struct {
         uint64_t hash, entry, address, low, ceiling;
-        bool pinned;
+        bool pinned, chained;
         struct store_read *next;
         void (*take)(struct store_io *io, int result, struct record *record);
     } priv; /* the store's own */
