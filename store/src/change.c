@@ -132,12 +132,30 @@ static bool find_cached(struct store *store, struct change *c, uint64_t begin, u
     return at < begin;
 }
 
+/* With a cold level: was the old value fetched, and is it still right? If not, `tail` (before the walk) is noted. */
+static bool is_fetched(struct change *c, uint64_t begin, uint64_t tail, const struct chain_end *end)
+{
+    if (c->fetched_tail > 0 && c->fetched_at == end->address && begin <= c->fetched_tail)
+        return true;
+    c->fetched_tail = tail;
+    return false;
+}
+
+/* Is the old value not to be had without the device? */
+static bool is_elsewhere(struct store *store, struct change *c, uint64_t begin, const struct chain_end *end)
+{
+    if (store->cold) /* the cache cannot tell that there is none */
+        return end->address == 0 || !find_cached(store, c, begin, end->address) || !c->old;
+    return end->address != 0 && !find_cached(store, c, begin, end->address);
+}
+
 /* The walk did not meet the key. */
-static int plan_missing(struct store *store, struct change *c, uint64_t begin, const struct chain_end *end)
+static int plan_missing(struct store *store, struct change *c, uint64_t begin, uint64_t tail,
+                        const struct chain_end *end)
 {
     set_old(c, NULL);
-    if (needs_old(c) && end->address != 0 && !find_cached(store, c, begin, end->address)) {
-        if (c->fetched_at != end->address) {
+    if (needs_old(c) && is_elsewhere(store, c, begin, end)) {
+        if (store->cold ? !is_fetched(c, begin, tail, end) : c->fetched_at != end->address) {
             c->fetched_at = end->address;
             return FETCH;
         }
@@ -148,14 +166,14 @@ static int plan_missing(struct store *store, struct change *c, uint64_t begin, c
     }
     if (c->kind == CHANGE_INSERT && c->old)
         return skip(c, STORE_EXISTS);
-    c->how = c->kind == CHANGE_DELETE && end->address == 0 ? CHANGE_SKIP : CHANGE_APPEND;
+    c->how = c->kind == CHANGE_DELETE && end->address == 0 && !store->cold ? CHANGE_SKIP : CHANGE_APPEND;
     return size_change(store, c);
 }
 
 /* The entry of the key, made if need be. PLANNED with slot == NULL: there is none. */
 static int plan_entry(struct store *store, struct change *c)
 {
-    if (c->kind == CHANGE_DELETE || c->kind == CHANGE_MOVE) {
+    if ((c->kind == CHANGE_DELETE && !store->cold) || c->kind == CHANGE_MOVE) {
         c->slot = index_find(store->index, c->hash, &c->entry);
         return PLANNED;
     }
@@ -167,6 +185,7 @@ static int plan_change(struct store *store, struct change *first, struct change 
 {
     struct chain_end end;
     uint64_t begin = atomic_load(&store->log.begin); /* before the entry: invariant 5 */
+    uint64_t tail = store->cold ? atomic_load(&store->log.tail) : 0;
 
     c->entry_locked = false;
     c->locked = NULL;
@@ -190,7 +209,7 @@ static int plan_change(struct store *store, struct change *first, struct change 
         rc = size_change(store, c);
     } else {
         walk(store, c, begin, &end);
-        rc = end.record ? plan_found(store, first, c, &end) : plan_missing(store, c, begin, &end);
+        rc = end.record ? plan_found(store, first, c, &end) : plan_missing(store, c, begin, tail, &end);
     }
     if (rc != PLANNED || c->how != CHANGE_APPEND || ours)
         return rc;

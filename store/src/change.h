@@ -59,8 +59,10 @@ struct change {
     const void *old;       /* RMW: the value it starts from; NULL: absent */
     uint32_t old_len, new_len, new_capacity;
 
-    /* an old value that was fetched: valid while the chain leaves memory at `fetched_at` */
-    uint64_t fetched_at;
+    /* An old value that was fetched: valid while the chain leaves memory at `fetched_at`. With a cold level (0: the chain
+     * has ended): and if log.begin is not beyond where the tail was before the walk that asked for it: what is newer
+     * lies above that, and has not been moved to the cold level yet. */
+    uint64_t fetched_at, fetched_tail;
     const uint8_t *fetched;
     uint32_t fetched_len; /* STORE_ABSENT: the key is not there */
 };

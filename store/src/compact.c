@@ -139,6 +139,8 @@ static int settle_cold(struct mover *m)
         return 0;
     if (store->cold) {
         rc = cold_put(store->cold, m->cold_items, m->cold_count, HLOG_WRITES);
+        if (rc == 0)
+            atomic_fetch_add_explicit(&store->compact.migrated, m->cold_count, memory_order_relaxed);
         if (device_is_full(rc) || rc == -EFBIG)
             rc = keep_hot(m);
     } else {
@@ -401,7 +403,7 @@ static void work(struct mover *m)
 {
     struct compact *c = &m->store->compact;
 
-    while (c->next < c->count && c->error == 0) {
+    while (c->next < c->count && c->error == 0 && c->holds == 0) {
         unsigned i = c->next++;
         uint64_t from, to;
         part_of(m->store, i, &from, &to);
@@ -482,7 +484,7 @@ int compact_run(struct store *store, uint64_t bytes, bool paced)
     pthread_mutex_lock(&c->lock);
     while (c->ending)
         pthread_cond_wait(&c->done, &c->lock);
-    if (c->running || start_round(store, bytes)) {
+    if (c->running || (c->holds == 0 && start_round(store, bytes))) {
         uint64_t round = c->rounds;
         c->workers++;
         rc = mover_open(m, store);
@@ -505,7 +507,27 @@ int compact_run(struct store *store, uint64_t bytes, bool paced)
     return rc;
 }
 
+void compact_hold(struct store *store)
+{
+    struct compact *c = &store->compact;
+
+    pthread_mutex_lock(&c->lock);
+    c->holds++;
+    while (c->running)
+        pthread_cond_wait(&c->done, &c->lock);
+    pthread_mutex_unlock(&c->lock);
+}
+
+void compact_unhold(struct store *store)
+{
+    pthread_mutex_lock(&store->compact.lock);
+    store->compact.holds--;
+    pthread_mutex_unlock(&store->compact.lock);
+}
+
 int store_compact(struct store *store, uint64_t bytes)
 {
-    return compact_run(store, bytes, false);
+    int rc = compact_run(store, bytes, false);
+
+    return rc == 0 && store->cold ? compact_run(store->cold->store, bytes, false) : rc;
 }

@@ -40,6 +40,7 @@ struct compact {
     pthread_cond_t done;  /* a round has ended */
     bool running, ending; /* a round: there is one; its parts are done, the last worker gives the space back */
     unsigned workers;     /* in the round */
+    unsigned holds;       /* compact_hold(): no part and no round is begun */
     uint64_t rounds;      /* ended */
     int result;           /* of the last round */
 
@@ -51,6 +52,7 @@ struct compact {
     int error;                                   /* the first; then no more parts are claimed */
 
     _Atomic uint64_t scanned_bytes, moved_bytes; /* statistics; relaxed */
+    _Atomic uint64_t migrated;                   /* records put in the cold level; relaxed */
     _Atomic uint64_t released_bytes;             /* inside of the segments there are; relaxed */
     _Atomic int failed;                          /* -errno of the last round, or 0; relaxed */
 };
@@ -60,6 +62,9 @@ void compact_fini(struct compact *compact);
 
 /* store_compact(), and with `paced` no faster than the background should go. */
 int compact_run(struct store *store, uint64_t bytes, bool paced);
+/* Nothing is compacted until compact_unhold(). Waits for the end of a round, which begins no other part. */
+void compact_hold(struct store *store);
+void compact_unhold(struct store *store);
 /* What lies between `begin` and what may be compacted now, in bytes. */
 uint64_t compact_room(struct store *store);
 /* Gives back what neither the store nor a snapshot needs; while there are scans (store->scans), when the last of them

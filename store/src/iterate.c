@@ -86,11 +86,89 @@ static int iterate(struct iteration *it)
     return rc;
 }
 
+/* ---- the cold level --------------------------------------------------------------------------------- */
+
+/* Has the store's own log a record of the key, or a tombstone? 1, 0 or -errno. */
+static int is_hidden(struct iteration *it, const struct record *r)
+{
+    struct store_read read = {.key = r->bytes, .key_len = record_key_len(r)};
+    int rc = read_newest(it->session, &read, it->begin, it->end);
+
+    if (rc == STORE_PENDING) {
+        store_complete_pending(it->session, true);
+        rc = read.result;
+    }
+    return rc < 0 ? rc : rc == STORE_OK || read.priv.address >= it->begin;
+}
+
+static int show_cold(struct iteration *it, const struct iteration *level, const struct scan_item *item, uint64_t at)
+{
+    struct store_session *s = it->session;
+    struct record *r = item->record;
+    int live = item->link & RECORD_TOMBSTONE
+                   ? 0
+                   : cold_is_live(s->store->cold, s->cold, r->bytes, record_key_len(r), at, level->end);
+    int hidden = live == 1 ? is_hidden(it, r) : 0;
+
+    if (live <= 0 || hidden != 0)
+        return live < 0 ? live : hidden < 0 ? hidden : 0;
+    struct store_item shown = {.key = r->bytes,
+                               .key_len = record_key_len(r),
+                               .value = record_value(r),
+                               .value_len = r->value_len,
+                               .address = at,
+                               .version = record_version(r)};
+    return it->each(it->ctx, &shown);
+}
+
+static int scan_cold(struct iteration *it, const struct iteration *level)
+{
+    struct scan_item item;
+    struct scan scan;
+    int rc = scan_open(&scan, level->session->store, level->end);
+
+    if (rc < 0)
+        return rc;
+    for (uint64_t at = level->begin; at < level->end && rc == 0; at += item.size) {
+        if (scan_at(&scan, at, &item) == SCAN_NOTHING)
+            rc = scan.error ? scan.error : -EUCLEAN;
+        else if (item.kind == SCAN_RECORD && (item.link & RECORD_COLD))
+            rc = show_cold(it, level, &item, at);
+    }
+    scan_close(&scan);
+    return rc;
+}
+
+/* Nothing is moved, from the one to the other or in it, while both are scanned: each key is met once. */
+static int scan_both(struct iteration *it)
+{
+    struct iteration level = {.session = it->session->cold};
+    struct store *store = it->session->store;
+
+    compact_hold(store);
+    compact_hold(store->cold->store);
+    int rc = iteration_begin(it);
+    if (rc == 0) {
+        rc = iteration_begin(&level);
+        if (rc == 0) {
+            rc = iterate(it);
+            rc = rc == 0 ? scan_cold(it, &level) : rc;
+            compact_scan_ended(store->cold->store);
+        }
+        compact_scan_ended(store);
+    }
+    compact_unhold(store->cold->store);
+    compact_unhold(store);
+    return rc;
+}
+
 static int scan_store(struct store_session *s, bool live, store_each each, void *ctx)
 {
     struct iteration it = {.session = s, .live = live, .each = each, .ctx = ctx};
-    int rc = iteration_begin(&it);
 
+    if (live && s->store->cold)
+        return scan_both(&it);
+    int rc = iteration_begin(&it);
     if (rc < 0)
         return rc;
     rc = iterate(&it);

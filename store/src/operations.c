@@ -6,6 +6,7 @@
 #include "change.h"
 
 #include <errno.h>
+#include <stdlib.h>
 
 static bool key_is_valid(uint32_t key_len)
 {
@@ -90,13 +91,83 @@ static void rmw_fetched(struct store_io *sio, int result, struct record *r)
     io_end(sio, result);
 }
 
+static struct store_rmw_op *op_of(struct store_read *read)
+{
+    return (struct store_rmw_op *)((char *)read - offsetof(struct store_rmw_op, priv.read));
+}
+
 static void rmw_done(struct store_read *read)
 {
-    struct store_rmw_op *op = (struct store_rmw_op *)((char *)read - offsetof(struct store_rmw_op, priv.read));
+    struct store_rmw_op *op = op_of(read);
 
     op->result = read->result;
     if (op->done)
         op->done(op);
+}
+
+/* ---- with a cold level: an ordinary read, into a buffer of its own, has the old value from wherever it is ---- */
+
+static void rmw_read_done(struct store_read *read);
+
+/* A read that is to give the old value, of `room` bytes, to a change that asked for it. */
+static int rmw_read(struct store_session *s, struct store_rmw_op *op, const struct change *c, uint32_t room)
+{
+    void *buf = malloc(room + 1);
+
+    if (!buf)
+        return -ENOMEM;
+    op->priv.fetched_at = c->fetched_at;
+    op->priv.fetched_tail = c->fetched_tail;
+    op->priv.session = s;
+    op->priv.read = (struct store_read){.key = op->key,
+                                        .key_len = op->key_len,
+                                        .buf = buf,
+                                        .buf_len = room,
+                                        .value_hint = op->value_hint,
+                                        .done = rmw_read_done};
+    return store_read(s, &op->priv.read);
+}
+
+/* The read is done: changes, or reads again, until it is known or to be waited for. */
+static int rmw_go_on(struct store_rmw_op *op, int rc)
+{
+    struct store_read *read = &op->priv.read;
+    struct store_session *s = op->priv.session;
+
+    while (rc >= 0 && rc != STORE_PENDING) {
+        struct change c = change_of_rmw(op), *stuck;
+        bool short_of = rc == STORE_OK && read->copied < read->value_len;
+        c.fetched_at = op->priv.fetched_at;
+        c.fetched_tail = op->priv.fetched_tail;
+        c.fetched = read->buf;
+        c.fetched_len = rc == STORE_OK ? read->value_len : STORE_ABSENT;
+        rc = short_of ? FETCH : changes_apply(s, &c, 1, HLOG_WRITES, &stuck);
+        free(read->buf);
+        read->buf = NULL;
+        if (rc != FETCH)
+            return rc;
+        rc = rmw_read(s, op, &c, short_of ? read->value_len : op->value_hint);
+    }
+    if (rc < 0)
+        free(read->buf);
+    return rc;
+}
+
+static void rmw_read_done(struct store_read *read)
+{
+    struct store_rmw_op *op = op_of(read);
+    int rc = rmw_go_on(op, read->result);
+
+    if (rc == STORE_PENDING)
+        return;
+    op->result = rc;
+    if (op->done)
+        op->done(op);
+}
+
+static int rmw_start_cold(struct store_session *s, struct store_rmw_op *op, const struct change *c)
+{
+    return op->result = rmw_go_on(op, rmw_read(s, op, c, op->value_hint));
 }
 
 int store_rmw_start(struct store_session *s, struct store_rmw_op *op)
@@ -109,6 +180,8 @@ int store_rmw_start(struct store_session *s, struct store_rmw_op *op)
     int rc = changes_apply(s, &c, 1, HLOG_WRITES, &stuck);
     if (rc != FETCH)
         return op->result = rc;
+    if (s->store->cold)
+        return rmw_start_cold(s, op, &c);
     op->priv.fetched_at = c.fetched_at;
     op->priv.read = (struct store_read){.key = op->key,
                                         .key_len = op->key_len,

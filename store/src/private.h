@@ -57,7 +57,10 @@ struct store {
 
     struct cold *cold;       /* the cold level, or NULL. Constant */
     struct cold *chunks;     /* of a store that is one: what it holds; else NULL. Constant */
-    bool is_cold_level;      /* opened as one */
+    uint64_t cold_bytes;     /* of the memory budget, for the cold level. Constant */
+    bool explicit_log;       /* log_bytes was given. Constant */
+    bool is_cold_level;      /* opened as one. Constant */
+    uint64_t cold_id;        /* of a level: what its store knows it by; 0: not yet. Constant */
 
     struct compact compact;
     struct space space;
@@ -166,9 +169,10 @@ int cold_ask(struct store_session *session, struct store_read *read);
 /* Starts those that wait for a free cold_read. */
 void cold_start_waiting(struct store_session *session);
 
-/* store.c: opens a store as the cold level of another */
-int store_open_cold_level(struct device *device, const struct store_options *options, struct store **ret_store,
-                          struct store_opened *ret_opened);
+/* store.c: opens a store as the cold level of another, which knows its id; 0: of one that has none yet, so it is made, or is
+ * empty. */
+int store_open_cold_level(struct device *device, const struct store_options *options, uint64_t id,
+                          struct store **ret_store, struct store_opened *ret_opened);
 /* store.c: gives log and cache what the index leaves of the budget. log.flush_lock held. */
 void store_balance(struct store *store);
 

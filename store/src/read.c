@@ -166,11 +166,31 @@ void io_end(struct store_io *sio, int result)
     read_end(sio->session, sio->read, result);
 }
 
+/* Has a chain ended, not in a tombstone, and may the cold level have the key? */
+static bool goes_on_in_cold(const struct store *store, const struct store_read *read, int result)
+{
+    return result == STORE_NOT_FOUND && store->cold && !read->snapshot && !read->priv.pinned &&
+           read->priv.address < read->priv.low;
+}
+
+static void conclude_in_cold(struct store_io *sio)
+{
+    struct store_session *s = sio->session;
+    struct store_read *read = sio->read;
+
+    io_put(s, sio);
+    int rc = cold_ask(s, read);
+    if (rc != STORE_PENDING)
+        read_end(s, read, rc);
+}
+
 /* `r`: the record that was looked for, in the buffer, or NULL. */
 static void conclude(struct store_io *sio, int result, struct record *r)
 {
     if (sio->read->priv.take)
         sio->read->priv.take(sio, result, r);
+    else if (goes_on_in_cold(sio->session->store, sio->read, result))
+        conclude_in_cold(sio);
     else
         io_end(sio, result);
 }
@@ -485,6 +505,18 @@ static int end_in_memory(struct store_session *s, struct store_read *read, int r
     return read->result = rc;
 }
 
+/* Memory does not have it. */
+static __attribute__((noinline)) int read_on(struct store_session *s, struct store_read *read, int rc)
+{
+    if (rc == STORE_PENDING)
+        return pend(s, read);
+    if (!goes_on_in_cold(s->store, read, rc))
+        return end_in_memory(s, read, rc);
+    rc = cold_ask(s, read);
+    s->pending += rc == STORE_PENDING;
+    return read->result = rc;
+}
+
 int store_read(struct store_session *s, struct store_read *read)
 {
     struct store *store = s->store;
@@ -496,7 +528,7 @@ int store_read(struct store_session *s, struct store_read *read)
     find_chain(store, read);
     int rc = walk_memory(store, read);
     epoch_leave(s->slot);
-    return rc == STORE_PENDING ? pend(s, read) : end_in_memory(s, read, rc);
+    return rc != STORE_OK ? read_on(s, read, rc) : end_in_memory(s, read, rc);
 }
 
 bool store_is_mutable(struct store_session *s, const void *key, uint32_t key_len)
@@ -554,12 +586,13 @@ static unsigned read_group(struct store_session *s, struct store_read *reads, un
         if (read->result == 0)
             read->result = walk_memory(store, read);
     epoch_leave(s->slot);
+    unsigned elsewhere = 0;
     for (struct store_read *read = reads; read < reads + count; read++)
-        if (read->result == STORE_PENDING) {
-            pend(s, read);
-            pending++;
+        if (read->result == STORE_PENDING || goes_on_in_cold(store, read, read->result)) {
+            pending += read_on(s, read, read->result) == STORE_PENDING;
+            elsewhere++;
         }
-    add_to(&s->reads_memory, count - pending);
+    add_to(&s->reads_memory, count - elsewhere);
     return pending;
 }
 
@@ -624,10 +657,32 @@ static void move_on(struct store_session *s, bool wait)
     start_waiting(s);
 }
 
+/* The same where some may be in the cold level: sleeps only if neither device has answered, and for one that was asked. */
+static void move_both_on(struct store_session *s, bool wait)
+{
+    unsigned before = s->pending, cold = s->cold->pending;
+
+    move_on(s, false);
+    move_on(s->cold, false);
+    cold_start_waiting(s);
+    if (!wait || s->pending != before || s->cold->pending != cold)
+        return;
+    move_on(device_queue_pending(s->cold->queue) > 0 ? s->cold : s, true);
+    cold_start_waiting(s);
+}
+
+static void move_all_on(struct store_session *s, bool wait)
+{
+    if (s->cold)
+        move_both_on(s, wait);
+    else
+        move_on(s, wait);
+}
+
 unsigned store_complete_pending(struct store_session *s, bool wait)
 {
     while (s->pending > 0) {
-        move_on(s, wait);
+        move_all_on(s, wait);
         if (!wait)
             break;
     }
@@ -637,7 +692,7 @@ unsigned store_complete_pending(struct store_session *s, bool wait)
 unsigned store_complete_some(struct store_session *s)
 {
     for (unsigned before = s->pending; s->pending > 0 && s->pending == before;)
-        move_on(s, true);
+        move_all_on(s, true);
     return s->pending;
 }
 

@@ -227,6 +227,8 @@ int store_snapshot_create(struct store *store, const char *label, uint64_t time_
         return -EROFS;
     if (label[0] == 0 || strlen(label) > STORE_LABEL_MAX)
         return -EINVAL;
+    if (store->cold)
+        return -EOPNOTSUPP;
     pthread_mutex_lock(&store->checkpoint_lock);
     int rc = create_locked(store, label, time_ns, ret_id);
     pthread_mutex_unlock(&store->checkpoint_lock);

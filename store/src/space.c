@@ -11,6 +11,7 @@
 #define LOOK_MS 100
 #define ROOM_MIN (UINT64_C(4) << 20) /* less is not worth a round */
 #define PACE_BYTES (1u << 20)
+#define COLD_LOGS 8 /* a log with a cold level is kept at so many times its memory: younger records may change yet */
 #define BRAKE_NS 5     /* per byte appended and step of the brake: 200 MB/s at the first */
 #define HOLD_NS 500000 /* a shorter sleep is put off */
 
@@ -37,6 +38,21 @@ struct sample {
     uint64_t bytes, live;
 };
 
+/* To know what is live in a cold level chunks have to be read: one record in COLD_SHARE stands for the others. */
+#define COLD_SHARE 16u
+static void sample_cold(struct store_session *s, const struct record *r, uint64_t at, uint64_t size,
+                        struct sample *sample)
+{
+    uint64_t hash = hash_key(r->bytes, record_key_len(r));
+
+    sample->bytes -= size;
+    if (!s->store->chunks || hash % COLD_SHARE != 0)
+        return;
+    sample->bytes += size * COLD_SHARE;
+    if (cold_is_live(s->store->chunks, s, r->bytes, record_key_len(r), at, UINT64_MAX) == 1)
+        sample->live += size * COLD_SHARE;
+}
+
 static void take_sample(struct store_session *s, struct scan *scan, uint64_t at, uint64_t end, struct sample *sample)
 {
     struct scan_item item;
@@ -47,6 +63,10 @@ static void take_sample(struct store_session *s, struct scan *scan, uint64_t at,
         sample->bytes += item.size;
         if (item.kind != SCAN_RECORD || (item.link & RECORD_TOMBSTONE))
             continue;
+        if (item.link & RECORD_COLD) {
+            sample_cold(s, item.record, at, item.size, sample);
+            continue;
+        }
         struct store_read read = {.key = item.record->bytes, .key_len = record_key_len(item.record)};
         if (read_is_newest(s, &read, at))
             sample->live += item.size;
@@ -128,6 +148,15 @@ static uint64_t live_now(struct store *store)
 
 /* ---- the background --------------------------------------------------------------------------------- */
 
+/* How long the log may be: so many percent of what is live in it; with a cold level, so many logs' memory, and as much
+ * more as `percent` is above that. */
+static uint64_t wanted(struct store *store, unsigned percent)
+{
+    if (store->cold)
+        return COLD_LOGS * store->options.log_bytes / 100 * (100 + percent - store->options.space_percent);
+    return live_now(store) / 100 * percent;
+}
+
 /* Bytes that the log is too long, of what compaction can give back. */
 static uint64_t excess(struct store *store, unsigned percent)
 {
@@ -136,15 +165,15 @@ static uint64_t excess(struct store *store, unsigned percent)
 
     if (compact_room(store) < ROOM_MIN || tail - from < ROOM_MIN)
         return 0;
-    uint64_t wanted = live_now(store) / 100 * percent;
-    return tail - from > wanted ? tail - from - wanted : 0;
+    uint64_t most = wanted(store, percent);
+    return tail - from > most ? tail - from - most : 0;
 }
 
 /* A step of the brake for each eighth by which the log is longer than it should be and a quarter. Is it? */
 static bool set_brake(struct store *store)
 {
     unsigned percent = store->options.space_percent / 4 * 5;
-    uint64_t over = excess(store, percent), step = live_now(store) / 800 * percent + 1;
+    uint64_t over = excess(store, percent), step = wanted(store, percent) / 8 + 1;
     unsigned brake = over == 0 ? 0 : over / step >= SPACE_BRAKE_MAX ? SPACE_BRAKE_MAX : 1 + (unsigned)(over / step);
 
     atomic_store_explicit(&store->space.brake, brake, memory_order_relaxed);

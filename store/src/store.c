@@ -31,6 +31,26 @@ static uint64_t power_of_two_below(uint64_t n)
     return n;
 }
 
+/* Takes the cold level's part of the budget out of it. */
+static int divide_memory(struct store *store, char *message, size_t len)
+{
+    struct store_options *o = &store->options;
+
+    store->explicit_log = o->log_bytes != 0;
+    if (!o->cold)
+        return 0;
+    if (o->memory_bytes == 0)
+        o->memory_bytes = MEMORY_DEFAULT;
+    store->cold_bytes = o->memory_bytes / 8 < MEMORY_MIN ? MEMORY_MIN : o->memory_bytes / 8;
+    if (o->memory_bytes < 2 * MEMORY_MIN) {
+        snprintf(message, len, "a memory budget of %llu bytes is too small with a cold level; give at least 2M",
+                 (unsigned long long)o->memory_bytes);
+        return -EINVAL;
+    }
+    o->memory_bytes -= store->cold_bytes;
+    return 0;
+}
+
 static int check_options(struct store_options *o, char *message, size_t len)
 {
     if (o->memory_bytes == 0)
@@ -65,7 +85,7 @@ static int check_options(struct store_options *o, char *message, size_t len)
 
 static int count_foreign(void *ctx, const char *name)
 {
-    if (strcmp(name, "superblock.0") != 0 && strcmp(name, "superblock.1") != 0)
+    if (strcmp(name, "superblock.0") != 0 && strcmp(name, "superblock.1") != 0 && strcmp(name, "cold") != 0)
         ++*(unsigned *)ctx;
     return 0;
 }
@@ -82,6 +102,10 @@ static int create(struct store *store, int why, struct store_opened *opened)
 
     if (rc < 0 || (foreign > 0 && why != -ENOENT))
         return rc < 0 ? rc : why;
+    if (store->cold_id != 0) {
+        snprintf(opened->message, sizeof opened->message, "it is missing; name the directory where it is");
+        return -EUCLEAN;
+    }
     opened->message[0] = 0;
     if (foreign > 0) {
         snprintf(opened->message, sizeof opened->message,
@@ -271,7 +295,13 @@ static void tell_copies(struct salvage *salvage, const struct superblock_copies 
 /* Is it opened as what it is? */
 static int check_level(const struct store *store, struct store_opened *opened)
 {
-    if (store->superblock.is_cold_level == store->is_cold_level)
+    const struct superblock *sb = &store->superblock;
+
+    if (sb->is_cold_level == store->is_cold_level && store->cold_id != 0 && store->cold_id != sb->store_id) {
+        snprintf(opened->message, sizeof opened->message, "the cold level of another store; name the one of this store");
+        return -EINVAL;
+    }
+    if (sb->is_cold_level == store->is_cold_level)
         return 0;
     snprintf(opened->message, sizeof opened->message, "%s",
              store->is_cold_level ? "not the cold level of a store, but a store of its own; name another directory"
@@ -279,9 +309,64 @@ static int check_level(const struct store *store, struct store_opened *opened)
     return -EINVAL;
 }
 
+/* One that no store knows yet must have nothing in it. */
+static int check_empty(const struct store *store, struct store_opened *opened)
+{
+    if (!store->is_cold_level || store->cold_id != 0 || store->committed.address == HLOG_FIRST_ADDRESS)
+        return 0;
+    snprintf(opened->message, sizeof opened->message, "the cold level of another store; name an empty or absent directory");
+    return -EINVAL;
+}
+
+/* The options of the cold level: an eighth of the budget, and what goes for the store goes for it. */
+static struct store_options cold_options(const struct store *store)
+{
+    struct store_options o = store->options;
+
+    o.cold = NULL;
+    o.memory_bytes = store->cold_bytes;
+    o.commit_interval_ms = 0; /* compaction commits it */
+    o.uncommitted_bytes = 0;
+    if (store->explicit_log)
+        o.log_bytes = o.log_bytes < o.memory_bytes / 2 ? o.log_bytes : power_of_two_below(o.memory_bytes / 2);
+    else
+        o.log_bytes = 0;
+    return o;
+}
+
+static int open_cold(struct store *store, struct store_opened *opened)
+{
+    struct superblock *sb = &store->superblock;
+    struct store_opened cold;
+    struct store *level;
+
+    if (!store->options.cold && sb->cold_id != 0) {
+        snprintf(opened->message, sizeof opened->message, "the store has a cold level, and it was not named");
+        return -EINVAL;
+    }
+    if (!store->options.cold || (store->options.read_only && sb->cold_id == 0))
+        return 0;
+    if (store->salvage) {
+        snprintf(opened->message, sizeof opened->message,
+                 "a store with a cold level cannot be repaired by this program; restore it from a backup");
+        return -EOPNOTSUPP;
+    }
+    const struct store_options options = cold_options(store);
+    int rc = store_open_cold_level(store->options.cold, &options, sb->cold_id, &level, &cold);
+    if (rc < 0) {
+        snprintf(opened->message, sizeof opened->message, "cold level: %.400s", cold.message);
+        return rc;
+    }
+    sb->cold_id = level->store_id;
+    store->cold = level->chunks;
+    return 0;
+}
+
 static int open_parts(struct store *store, struct store_opened *opened)
 {
-    int rc = check_options(&store->options, opened->message, sizeof opened->message);
+    int rc = divide_memory(store, opened->message, sizeof opened->message);
+    if (rc == 0)
+        rc = check_options(&store->options, opened->message, sizeof opened->message);
     if (rc < 0)
         return rc;
     store->index_buckets = power_of_two_below(store->options.memory_bytes / 8 / 64);
@@ -299,7 +384,8 @@ static int open_parts(struct store *store, struct store_opened *opened)
     if ((rc = check_level(store, opened)) < 0)
         return rc;
     if ((rc = epoch_open(&store->epoch)) < 0 || (rc = open_device_log(store, opened)) < 0 ||
-        (rc = recover(store, opened)) < 0)
+        (rc = recover(store, opened)) < 0 || (rc = check_empty(store, opened)) < 0 ||
+        (rc = open_cold(store, opened)) < 0)
         return rc;
     if (store->salvage && (rc = salvage_snapshots(store->salvage)) < 0)
         return rc;
@@ -331,6 +417,8 @@ static void stop_background(struct store *store)
 
 static void free_store(struct store *store)
 {
+    struct store *level = store->cold ? store->cold->store : NULL;
+
     stop_background(store);
     cold_close(store->chunks);
     if (store->log_open)
@@ -354,6 +442,8 @@ static void free_store(struct store *store)
     compact_fini(&store->compact);
     space_fini(&store->space);
     free(store);
+    if (level)
+        free_store(level);
 }
 
 static uint64_t now_us(void)
@@ -364,8 +454,8 @@ static uint64_t now_us(void)
     return (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000;
 }
 
-static int open_as(bool cold_level, struct device *device, const struct store_options *options, struct store **ret_store,
-                   struct store_opened *ret_opened)
+static int open_as(bool cold_level, uint64_t cold_id, struct device *device, const struct store_options *options,
+                   struct store **ret_store, struct store_opened *ret_opened)
 {
     uint64_t begun = now_us();
     struct store *store = calloc(1, sizeof *store);
@@ -377,6 +467,7 @@ static int open_as(bool cold_level, struct device *device, const struct store_op
     store->device = device;
     store->options = *options;
     store->is_cold_level = cold_level;
+    store->cold_id = cold_id;
     pthread_condattr_init(&monotonic);
     pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
     pthread_mutex_init(&store->commit_lock, NULL);
@@ -405,20 +496,22 @@ static int open_as(bool cold_level, struct device *device, const struct store_op
 int store_open(struct device *device, const struct store_options *options, struct store **ret_store,
                struct store_opened *ret_opened)
 {
-    return open_as(false, device, options, ret_store, ret_opened);
+    return open_as(false, 0, device, options, ret_store, ret_opened);
 }
 
-int store_open_cold_level(struct device *device, const struct store_options *options, struct store **ret_store,
-                          struct store_opened *ret_opened)
+int store_open_cold_level(struct device *device, const struct store_options *options, uint64_t id,
+                          struct store **ret_store, struct store_opened *ret_opened)
 {
-    return open_as(true, device, options, ret_store, ret_opened);
+    return open_as(true, id, device, options, ret_store, ret_opened);
 }
 
 int store_close(struct store *store)
 {
+    struct store *level = store->cold ? store->cold->store : NULL;
     int rc = 0;
 
     stop_background(store);
+    store->cold = NULL;
     if (!store->options.read_only) {
         rc = store_commit(store);
         if (rc == 0 && store->committed.address != store->superblock.checkpoint.end.address) {
@@ -427,7 +520,8 @@ int store_close(struct store *store)
         }
     }
     free_store(store);
-    return rc;
+    int closed = level ? store_close(level) : 0;
+    return rc < 0 ? rc : closed;
 }
 
 void store_abandon(struct store *store)
@@ -466,6 +560,8 @@ int store_session_open(struct store *store, struct store_session **ret_session)
         sio->next = s->free_ios;
         s->free_ios = sio;
     }
+    if (rc == 0 && store->cold)
+        rc = cold_session_open(s);
     if (rc < 0) {
         store_session_close(s);
         return rc;
@@ -504,6 +600,7 @@ void store_session_close(struct store_session *s)
         return;
     assert(s->pending == 0 && !s->unit_open);
     session_unlist(s);
+    cold_session_close(s);
     free(s->buffers);
     if (s->queue)
         device_queue_close(s->queue);
@@ -515,6 +612,31 @@ void store_session_close(struct store_session *s)
 }
 
 /* ---- statistics ----------------------------------------------------------------------------------- */
+
+static void add_cold_stats(const struct cold *cold, struct store_stats *ret)
+{
+    struct store_stats level;
+
+    store_stats(cold->store, &level);
+    ret->memory_bytes += level.memory_bytes;
+    ret->disk_bytes += level.disk_bytes;
+    ret->kept_bytes += level.kept_bytes;
+    ret->live_bytes += level.live_bytes;
+    ret->compacted_bytes += level.compacted_bytes;
+    ret->moved_bytes += level.moved_bytes;
+    ret->compaction_failed = ret->compaction_failed ? ret->compaction_failed : level.compaction_failed;
+    ret->index_buckets += level.index_buckets;
+    ret->index_overflow_buckets += level.index_overflow_buckets;
+    ret->reads_memory += level.reads_memory;
+    ret->reads_device += level.reads_device;
+    ret->bytes_read += level.bytes_read;
+    ret->bytes_written += level.bytes_written;
+    ret->failed = ret->failed ? ret->failed : level.failed;
+    ret->cold_disk_bytes = level.disk_bytes;
+    ret->cold_memory_bytes = level.memory_bytes;
+    ret->cold_entries = atomic_load(&cold->entries);
+    ret->cold_chunks = atomic_load(&cold->chunks);
+}
 
 void store_stats(struct store *store, struct store_stats *ret)
 {
@@ -567,4 +689,7 @@ void store_stats(struct store *store, struct store_stats *ret)
     uint64_t frames = ret->tail - HLOG_FIRST_ADDRESS, limit = atomic_load(&log->limit);
     frames = frames < limit ? frames : limit;
     ret->memory_bytes = frames + index.memory_bytes + cache_bytes(&store->cache);
+    ret->cold_migrated = atomic_load(&store->compact.migrated);
+    if (store->cold)
+        add_cold_stats(store->cold, ret);
 }

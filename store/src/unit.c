@@ -176,7 +176,7 @@ static int fetch(struct store_session *s, struct change *c)
             return -ENOMEM;
         struct store_read read = {
             .key = c->key, .key_len = c->key_len, .value_hint = room, .buf = value, .buf_len = room};
-        (void)read_from(s, &read, c->fetched_at);
+        (void)(s->store->cold ? store_read(s, &read) : read_from(s, &read, c->fetched_at));
         store_complete_pending(s, true);
         rc = read.result;
         c->fetched_len = rc == STORE_OK ? read.value_len : STORE_ABSENT;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 /*
  * A store beside a plain table of what it should hold: operations by seed on both, and the comparison. With a ring of
- * 256 KiB, so that every operation meets every region.
+ * 256 KiB, so that every operation meets every region. With MODEL_COLD the store has a cold level.
  */
 #ifndef TESTS_STORE_MODEL_H
 #define TESTS_STORE_MODEL_H
@@ -45,8 +45,15 @@ static struct device *device;
 static struct store *store;
 static struct store_session *session;
 
+#ifdef MODEL_COLD
+static struct device *cold_device;
+#define MODEL_MEMORY (2 << 20)
+#else
+#define MODEL_MEMORY (1 << 20)
+#endif
+
 static struct store_options tiny = {
-    .memory_bytes = 1 << 20, .log_bytes = 256 << 10, .segment_bytes = 1 << 20, .no_background = true};
+    .memory_bytes = MODEL_MEMORY, .log_bytes = 256 << 10, .segment_bytes = 1 << 20, .no_background = true};
 
 static inline void open_store(const struct store_options *options)
 {
@@ -68,6 +75,9 @@ static inline void crash(void)
     store_session_close(session);
     store_abandon(store);
     device_memory_crash(device);
+#ifdef MODEL_COLD
+    device_memory_crash(cold_device);
+#endif
     now = durable;
 }
 
@@ -76,6 +86,10 @@ static inline void setup(void)
     sow();
     tiny.no_read_cache = dice(2);
     ck_assert_int_eq(device_memory_open(&device), 0);
+#ifdef MODEL_COLD
+    ck_assert_int_eq(device_memory_open(&cold_device), 0);
+    tiny.cold = cold_device;
+#endif
     for (int i = 0; i < KEYS; i++)
         now.len[i] = UINT32_MAX;
     durable = now;
@@ -86,6 +100,9 @@ static inline void teardown(void)
 {
     close_store();
     device_close(device);
+#ifdef MODEL_COLD
+    device_close(cold_device);
+#endif
 }
 
 static inline uint32_t make_key(char *key, int i)

@@ -36,7 +36,7 @@ static uint64_t dice(uint64_t sides)
 static void open_level(void)
 {
     struct store_opened opened;
-    int rc = store_open_cold_level(device, &tiny, &level, &opened);
+    int rc = store_open_cold_level(device, &tiny, 0, &level, &opened);
 
     ck_assert_msg(rc == 0, "%d %s", rc, opened.message);
     ck_assert_int_eq(store_session_open(level, &session), 0);
@@ -363,7 +363,7 @@ START_TEST(it_is_opened_as_what_it_is)
     ck_assert_int_eq(device_memory_open(&plain), 0);
     ck_assert_int_eq(store_open(plain, &tiny, &other, &opened), 0);
     ck_assert_int_eq(store_close(other), 0);
-    ck_assert_int_eq(store_open_cold_level(plain, &tiny, &other, &opened), -EINVAL);
+    ck_assert_int_eq(store_open_cold_level(plain, &tiny, 0, &other, &opened), -EINVAL);
     ck_assert_ptr_nonnull(strstr(opened.message, "not the cold level"));
     device_close(plain);
     open_level();
