@@ -23,6 +23,7 @@ static const struct store_options tiny = {
 static uint64_t seed;
 static struct device *device;
 static struct store *level;
+static uint64_t level_id;
 static struct store_session *session;
 static uint32_t now[KEYS], durable[KEYS]; /* stamp of the value; 0: not there */
 static uint32_t stamp;
@@ -36,9 +37,10 @@ static uint64_t dice(uint64_t sides)
 static void open_level(void)
 {
     struct store_opened opened;
-    int rc = store_open_cold_level(device, &tiny, 0, &level, &opened);
+    int rc = store_open_cold_level(device, &tiny, level_id, &level, &opened);
 
     ck_assert_msg(rc == 0, "%d %s", rc, opened.message);
+    level_id = level->store_id;
     ck_assert_int_eq(store_session_open(level, &session), 0);
 }
 
@@ -74,6 +76,7 @@ static void setup(void)
     memset(now, 0, sizeof now);
     memset(durable, 0, sizeof durable);
     stamp = 0;
+    level_id = 0;
     open_level();
 }
 
@@ -300,6 +303,69 @@ START_TEST(keys_of_one_entry_are_told_apart)
 }
 END_TEST
 
+/* ---- reads under way ---------------------------------------------------------------------------------- */
+
+#define UNDER_WAY 48
+
+static struct cold_read reading[UNDER_WAY];
+static struct store_read asked[UNDER_WAY];
+static uint32_t asked_keys[UNDER_WAY];
+static uint8_t asked_values[UNDER_WAY][VALUE_MAX];
+
+/* Of keys of the upper half. Returns how many wait for the device. */
+static unsigned start_reads(void)
+{
+    unsigned pending = 0;
+
+    for (unsigned i = 0; i < UNDER_WAY; i++) {
+        asked_keys[i] = KEYS / 2 + (uint32_t)dice(KEYS / 2);
+        asked[i] = (struct store_read){
+            .key = &asked_keys[i], .key_len = sizeof asked_keys[i], .buf = asked_values[i], .buf_len = VALUE_MAX};
+        reading[i] = (struct cold_read){.cold = level->chunks, .session = session, .read = &asked[i], .done = take};
+        asked[i].result = cold_read_start(&reading[i]);
+        pending += asked[i].result == STORE_PENDING;
+    }
+    return pending;
+}
+
+static void end_reads(void)
+{
+    static uint8_t want[VALUE_MAX];
+
+    store_complete_pending(session, true);
+    for (unsigned i = 0; i < UNDER_WAY; i++) {
+        uint32_t k = asked_keys[i];
+        ck_assert_msg(asked[i].result == STORE_OK, "key %u: %d", k, asked[i].result);
+        ck_assert_uint_eq(asked[i].value_len, len_of(k, now[k]));
+        fill(want, k, now[k]);
+        ck_assert_mem_eq(asked_values[i], want, asked[i].value_len);
+    }
+}
+
+/* The chunk that a read waits for has been split and removed, or the record has moved, and its place was given back. */
+START_TEST(a_read_under_way_finds_what_was_split_and_moved_meanwhile)
+{
+    unsigned pending = 0;
+
+    for (uint32_t k = KEYS / 2; k < KEYS; k += BATCH)
+        put_some(k, BATCH, 0);
+    for (uint32_t k = 0; k < KEYS / 2; k += 1000) {
+        for (int n = 0; n < 4; n++)
+            compact(UINT64_MAX); /* nothing in memory */
+        if (k % 2000 == 0) /* chunks in the cache */
+            for (int i = 0; i < 2000; i++)
+                expect(KEYS / 2 + (uint32_t)dice(KEYS / 2), session);
+        pending += start_reads();
+        put_some(k, 1000, 0); /* splits */
+        for (int n = 0; n < 4; n++)
+            compact(UINT64_MAX);
+        end_reads();
+    }
+    ck_assert_uint_gt(pending, 100);
+    expect_all();
+}
+END_TEST
+
 /* ---- readers beside a writer ---------------------------------------------------------------------------- */
 
 static _Atomic bool stop;
@@ -383,6 +449,7 @@ int main(void)
     tcase_add_test(tests, what_was_removed_does_not_come_back_by_compaction);
     tcase_add_test(tests, a_crash_leaves_what_was_committed);
     tcase_add_test(tests, keys_of_one_entry_are_told_apart);
+    tcase_add_test(tests, a_read_under_way_finds_what_was_split_and_moved_meanwhile);
     tcase_add_test(tests, readers_find_what_is_there_beside_splits_and_compaction);
     tcase_add_test(tests, it_is_opened_as_what_it_is);
     return suite_run_case("cold", tests);

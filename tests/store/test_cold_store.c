@@ -3,6 +3,8 @@
  * A store with a cold level, beside the plain table: whatever is moved there, every operation gives what it gives
  * without. What was deleted stays deleted, whichever level had it.
  */
+#include <private.h> /* first: the model has names of its own */
+
 #define MODEL_COLD
 #include "steps.h"
 
@@ -35,6 +37,17 @@ static void make_cold(void)
 {
     push_out();
     ck_assert_int_eq(store_compact(store, UINT64_MAX), 0);
+}
+
+/* On empty devices, without a store yet. */
+static void begin_anew(void)
+{
+    close_store();
+    device_close(device);
+    device_close(cold_device);
+    ck_assert_int_eq(device_memory_open(&device), 0);
+    ck_assert_int_eq(device_memory_open(&cold_device), 0);
+    tiny.cold = cold_device;
 }
 
 static void crash_committed(void)
@@ -83,6 +96,69 @@ START_TEST(what_is_cold_is_changed_as_anything)
         expect_all(&now, NULL);
     }
     ck_assert_uint_gt(migrated(), 3000);
+}
+END_TEST
+
+/* ---- what was fetched from the cold level and is out of date ----------------------------------------------- */
+
+static uint32_t append_size(const void *ctx, const void *old, uint32_t old_len, uint32_t *capacity)
+{
+    (void)ctx;
+    (void)old;
+    (void)capacity;
+    return (old_len == STORE_ABSENT ? 0 : old_len) + 1;
+}
+
+static void append_write(const void *ctx, const void *old, uint32_t old_len, void *value, uint32_t new_len)
+{
+    uint8_t *to = value;
+
+    if (old_len != STORE_ABSENT && old != value)
+        memcpy(to, old, old_len);
+    to[new_len - 1] = *(const uint8_t *)ctx;
+}
+
+static const struct store_rmw APPEND = {append_size, append_write};
+
+/* The key has changed, left the log, and its chain ends as it did before: only the log's begin tells. */
+START_TEST(a_change_sees_what_was_moved_while_it_waited_for_the_cold_level)
+{
+    struct store_session *other;
+    const uint8_t plus = '+';
+    unsigned pending = 0;
+
+    ck_assert_int_eq(store_session_open(store, &other), 0);
+    for (int round = 0; round < 20; round++) {
+        struct store_rmw_op op = {.key = "abc", .key_len = 3, .rmw = &APPEND, .ctx = &plus};
+        char got[8] = "";
+        uint32_t len;
+        ck_assert_int_eq(store_upsert(session, "abc", 3, "1", 1), 0);
+        make_cold();
+        make_cold();
+        for (int i = 0; i < KEYS; i++) /* out of the cache, too */
+            upsert_one(i);
+        make_cold();
+        expect_all(&now, NULL);
+        if (store_rmw_start(other, &op) == STORE_PENDING) {
+            pending++;
+            if (round % 2)
+                ck_assert_int_eq(store_delete(session, "abc", 3), 0);
+            else
+                ck_assert_int_eq(store_upsert(session, "abc", 3, "2", 1), 0);
+            (void)store_complete_pending(other, false); /* now it waits for the record, most often */
+            for (int n = 0; n < 2; n++) { /* in the cold level nothing is given back */
+                push_out();
+                ck_assert_int_eq(compact_run(store, UINT64_MAX, false), 0);
+            }
+            store_complete_pending(other, true);
+            ck_assert_int_eq(op.result, STORE_OK);
+            ck_assert_int_eq(store_get(session, "abc", 3, got, sizeof got, &len), STORE_OK);
+            ck_assert_uint_eq(len, round % 2 ? 1 : 2);
+            ck_assert_mem_eq(got, round % 2 ? "+" : "2+", len);
+        }
+    }
+    ck_assert_uint_gt(pending, 10);
+    store_session_close(other);
 }
 END_TEST
 
@@ -218,10 +294,11 @@ END_TEST
 START_TEST(a_record_too_large_for_the_cold_level_stays_in_the_log)
 {
     static uint8_t value[2 << 20], got[2 << 20];
-    struct store_options large = {.memory_bytes = 96 << 20, .no_background = true, .cold = cold_device};
+    struct store_options large = {.memory_bytes = 96 << 20, .no_background = true};
     uint32_t len;
 
-    close_store();
+    begin_anew();
+    large.cold = cold_device;
     open_store(&large);
     memset(value, 7, sizeof value);
     for (uint32_t k = 0; k < 40; k++)
@@ -239,8 +316,6 @@ START_TEST(a_record_too_large_for_the_cold_level_stays_in_the_log)
         ck_assert_uint_eq(len, k == 3 ? sizeof value : 1 << 20);
         ck_assert_mem_eq(got, value, len);
     }
-    close_store();
-    open_store(&tiny);
 }
 END_TEST
 
@@ -299,12 +374,7 @@ START_TEST(a_store_that_had_none_gets_one)
 {
     struct store_options without = tiny;
 
-    close_store();
-    device_close(device);
-    device_close(cold_device);
-    ck_assert_int_eq(device_memory_open(&device), 0);
-    ck_assert_int_eq(device_memory_open(&cold_device), 0);
-    tiny.cold = cold_device;
+    begin_anew();
     without.cold = NULL;
     open_store(&without);
     for (int i = 0; i < KEYS; i++)
@@ -327,6 +397,7 @@ int main(void)
     tcase_set_timeout(tests, 300);
     tcase_add_test(tests, every_operation_gives_what_it_gives_without);
     tcase_add_test(tests, what_is_cold_is_changed_as_anything);
+    tcase_add_test(tests, a_change_sees_what_was_moved_while_it_waited_for_the_cold_level);
     tcase_add_test(tests, a_crash_leaves_what_was_committed);
     tcase_add_test(tests, a_crash_in_a_round_of_compaction_leaves_what_was_committed);
     tcase_add_test(tests, a_deleted_key_does_not_come_back_from_the_cold_level);
