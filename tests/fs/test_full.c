@@ -180,14 +180,28 @@ static void fill_with_files(bool sync)
     ck_assert_int_eq(rc, -ENOSPC);
 }
 
+static void give_up(uint64_t bytes)
+{
+    struct store_stats stats;
+
+    store_stats(fs_store(fs), &stats);
+    ck_abort_msg(
+        "for 20 seconds there is no room: %llu KiB of files, and %llu are wanted; log %llu to %llu, of it live %llu, "
+        "in memory from %llu, committed to %llu, compacted %llu, moved %llu, compaction %d; free %llu",
+        (unsigned long long)bytes_there() >> 10, (unsigned long long)bytes >> 10, (unsigned long long)stats.begin,
+        (unsigned long long)stats.tail, (unsigned long long)stats.live_bytes, (unsigned long long)stats.head,
+        (unsigned long long)stats.committed, (unsigned long long)stats.compacted_bytes,
+        (unsigned long long)stats.moved_bytes, stats.compaction_failed, (unsigned long long)stats.space_free_bytes);
+}
+
 /* As somebody does who was told that there is no room, has made some, and tries again. */
 static void fill_until(uint64_t bytes, bool sync)
 {
     struct timespec pause = {.tv_nsec = 20000000};
 
     for (unsigned tries = 0; bytes_there() < bytes; tries++) {
-        ck_assert_msg(tries < 1000, "for 20 seconds there is no room: %u MiB of files, and there were %u",
-                      (unsigned)(bytes_there() >> 20), (unsigned)(bytes >> 20));
+        if (tries == 1000)
+            give_up(bytes);
         fill_with_files(sync);
         nanosleep(&pause, NULL);
     }
@@ -199,6 +213,7 @@ static void setup_disk(void)
     uint64_t first = seed ? strtoull(seed, NULL, 0) : (uint64_t)time(NULL);
 
     printf("FASTERFS_SEED=%llu\n", (unsigned long long)first);
+    fflush(stdout); /* a case that fails does not */
     dice_state = first * 1000;
     background = true;
     segment_bytes = 32u << 20;
