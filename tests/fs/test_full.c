@@ -68,6 +68,62 @@ START_TEST(a_full_disk_can_be_synced_read_deleted_from_and_reopened)
 }
 END_TEST
 
+/* Takes even what is left to those who free: as they would, one after the other. */
+static void exhaust(void)
+{
+    static uint8_t bytes[16384];
+    struct store_piece piece = {bytes, sizeof bytes};
+    struct store_session *direct;
+
+    ck_assert_int_eq(store_session_open(fs_store(fs), &direct), 0);
+    for (uint64_t key = UINT64_MAX;; key--) {
+        store_unit_begin(direct);
+        ck_assert_int_eq(store_unit_upsert(direct, &key, sizeof key, &piece, 1, 0), 0);
+        int rc = store_unit_apply(direct, STORE_UNIT_FREES);
+        if (rc == -ENOSPC && piece.len == 0)
+            break;
+        ck_assert(rc == 0 || rc == -ENOSPC);
+        if (rc == -ENOSPC)
+            piece.len = 0;
+    }
+    store_session_close(direct);
+}
+
+static void reap_without_room(void)
+{
+    static uint8_t bytes[60000];
+    uint64_t ino = keep_file(FS_INO_ROOT, "open");
+
+    (void)make_file(FS_INO_ROOT, "other");
+    for (unsigned i = 0; i < 100; i++)
+        ck_assert_int_eq(fs_write(s, ino, bytes, sizeof bytes, i * 65536, 0), sizeof bytes);
+    ck_assert_int_eq(fs_sync(fs), 0);
+    ck_assert_int_eq(fs_unlink(s, FS_INO_ROOT, "open"), 0);
+    uint64_t files = files_in_use();
+    device_memory_limit(device, 16u << 20);
+    exhaust();
+    fs_forget(s, ino, 1);
+    nanosleep(&(struct timespec){.tv_nsec = 200000000}, NULL);
+    ck_assert_uint_eq(files_in_use(), files);
+    device_memory_limit(device, 64u << 20); /* somebody made room */
+    ck_assert_int_eq(fs_unlink(s, FS_INO_ROOT, "other"), 0);
+    for (unsigned tries = 0; files_in_use() > files - 2; tries++) {
+        ck_assert_uint_lt(tries, 1000);
+        nanosleep(&(struct timespec){.tv_nsec = 10000000}, NULL);
+    }
+}
+
+START_TEST(what_was_not_reaped_for_want_of_room_is_reaped_when_there_is_some)
+{
+    reap_without_room();
+    fixture_close();
+    device_close(device);
+    background = true;
+    fixture_setup();
+    reap_without_room();
+}
+END_TEST
+
 /* ---- files of 1 KiB to 8 MiB, of which every second one goes -------------------------------------------- */
 
 #define DISK_BYTES (UINT64_C(96) << 20)
@@ -252,6 +308,7 @@ int main(void)
 
     TCase *tests = fixture_case("full", fixture_setup, fixture_teardown);
     tcase_add_test(tests, a_full_disk_can_be_synced_read_deleted_from_and_reopened);
+    tcase_add_test(tests, what_was_not_reaped_for_want_of_room_is_reaped_when_there_is_some);
     suite_add_tcase(suite, tests);
     tests = fixture_case("every second file", setup_disk, fixture_teardown);
     tcase_add_loop_test(tests, when_every_second_file_is_removed_from_a_full_disk_it_can_be_filled_again, 0, 4);
