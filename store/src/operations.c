@@ -107,13 +107,15 @@ static void rmw_done(struct store_read *read)
 
 /* ---- with a cold level: an ordinary read, into a buffer of its own, has the old value from wherever it is ---- */
 
+#define RMW_ROOM 1024u /* for a value of which nothing is known: a larger one is read twice */
+
 static void rmw_read_done(struct store_read *read);
 
 /* A read that is to give the old value, of `room` bytes, to a change that asked for it. */
 static int rmw_read(struct store_session *s, struct store_rmw_op *op, const struct change *c, uint32_t room)
 {
-    void *buf = malloc(room + 1);
-
+    room = room < RMW_ROOM ? RMW_ROOM : room;
+    void *buf = malloc(room);
     if (!buf)
         return -ENOMEM;
     op->priv.fetched_at = c->fetched_at;
