@@ -475,3 +475,26 @@ int cold_move(struct cold *cold, struct cold_item *items, unsigned count, enum h
     pthread_mutex_unlock(&cold->lock);
     return rc;
 }
+
+int cold_chunks_of(struct cold *cold, const struct store_snapshot *snapshot, uint64_t *ret_chunks)
+{
+    struct cold_state state;
+    struct store_read read = {.key = &state_key,
+                              .key_len = sizeof state_key,
+                              .buf = &state,
+                              .buf_len = sizeof state,
+                              .value_hint = sizeof state,
+                              .snapshot = snapshot};
+
+    pthread_mutex_lock(&cold->lock);
+    int rc = store_read_wait(cold->session, &read);
+    pthread_mutex_unlock(&cold->lock);
+    if (rc == STORE_NOT_FOUND) /* nothing had been put yet */
+        *ret_chunks = UINT64_C(1) << (cold->bits - COLD_TAG_BITS);
+    if (rc != STORE_OK)
+        return rc < 0 ? rc : 0;
+    if (read.value_len != sizeof state || state.bits != cold->bits || !state_is_sound(&state))
+        return -EUCLEAN;
+    *ret_chunks = state.chunks;
+    return 0;
+}

@@ -101,6 +101,9 @@ int cold_move(struct cold *cold, struct cold_item *items, unsigned count, enum h
 int cold_is_live(struct cold *cold, struct store_session *session, const void *key, uint32_t key_len, uint64_t address,
                  uint64_t ceiling);
 
+/* How many chunks there were at the moment of the level's snapshot. */
+int cold_chunks_of(struct cold *cold, const struct store_snapshot *snapshot, uint64_t *ret_chunks);
+
 /* ---- reading (cold_read.c) -------------------------------------------------------------------------- */
 
 #define COLD_CHUNK_ENTRIES 64u /* found without another read; there are seldom more */
@@ -108,7 +111,7 @@ int cold_is_live(struct cold *cold, struct store_session *session, const void *k
 struct cold_read {
     struct cold *cold;             /* set by the caller, to `done` */
     struct store_session *session; /* of the level */
-    struct store_read *read;       /* key, offset, buf, value_hint; gets the value */
+    struct store_read *read;       /* key, offset, buf, value_hint, snapshot; gets the value */
     void (*done)(struct cold_read *cold_read, int result); /* called if it was STORE_PENDING */
 
     uint64_t hash, chunks, number;

@@ -31,14 +31,16 @@ static int ask_chunk(struct cold_read *cr)
 {
     cr->asked++;
     cr->in_chain = false;
-    cr->low = atomic_load(&cr->cold->store->log.begin);
-    cr->chunks = atomic_load(&cr->cold->chunks);
+    const struct store_snapshot *snapshot = cr->read->snapshot;
+    cr->low = snapshot ? snapshot->cold->at.begin.address : atomic_load(&cr->cold->store->log.begin);
+    cr->chunks = snapshot ? snapshot->cold_chunks : atomic_load(&cr->cold->chunks);
     cr->number = cold_chunk_of(cr->hash, cr->chunks);
     cr->chunk = (struct store_read){.key = &cr->number,
                                     .key_len = sizeof cr->number,
                                     .buf = cr->large ? cr->large : cr->few,
                                     .buf_len = (cr->large ? cr->room : COLD_CHUNK_ENTRIES) * sizeof(uint64_t),
                                     .value_hint = COLD_CHUNK_ENTRIES * sizeof(uint64_t),
+                                    .snapshot = snapshot ? snapshot->cold : NULL,
                                     .done = chunk_done};
     return store_read(cr->session, &cr->chunk);
 }
@@ -55,6 +57,7 @@ static int ask_record(struct cold_read *cr, uint64_t address)
                                      .buf = read->buf,
                                      .buf_len = read->buf_len,
                                      .value_hint = read->value_hint,
+                                     .snapshot = read->snapshot ? read->snapshot->cold : NULL,
                                      .done = record_done,
                                      .priv.pinned = cr->above > 0};
     return read_chain(cr->session, &cr->record, address, cr->above > 0 ? cr->above : cr->low, cr->ceiling);
@@ -73,7 +76,7 @@ static int take_chunk(struct cold_read *cr, int rc)
 {
     const struct store_read *read = &cr->chunk;
 
-    if (rc == STORE_NOT_FOUND && atomic_load(&cr->cold->chunks) != cr->chunks)
+    if (rc == STORE_NOT_FOUND && !cr->read->snapshot && atomic_load(&cr->cold->chunks) != cr->chunks)
         return ask_chunk(cr);
     if (rc != STORE_OK)
         return rc;

@@ -127,6 +127,8 @@ struct store_snapshot {
     struct checkpoint at;
     const void *image;
     uint64_t image_len;
+    struct store_snapshot *cold; /* of the cold level; NULL: there was none */
+    uint64_t cold_chunks;        /* there */
     struct store_snapshot *next; /* of the open ones; under checkpoint_lock */
 };
 
@@ -192,6 +194,8 @@ static inline void store_hint_worker(struct store *store)
 
 /* snapshot.c: writes a checkpoint; *ret_at says what. checkpoint_lock held. */
 int checkpoint_write(struct store *store, struct checkpoint *ret_at);
+/* Deletes those snapshots of the cold level that belong to none of the store's. Only the superblock is looked at. */
+int snapshot_drop_orphans(struct store *store, struct store *level);
 void image_name(char name[DEVICE_NAME_MAX + 1], uint64_t image);
 /* Writes an index as an image, durably. Of the store's own it also commits what the image may lead to. */
 int image_save(struct store *store, struct index *index, uint64_t image);

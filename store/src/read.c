@@ -169,8 +169,8 @@ void io_end(struct store_io *sio, int result)
 /* Has a chain ended, not in a tombstone, and may the cold level have the key? */
 static bool goes_on_in_cold(const struct store *store, const struct store_read *read, int result)
 {
-    return result == STORE_NOT_FOUND && store->cold && !read->snapshot && !read->priv.pinned &&
-           read->priv.address < read->priv.low;
+    return result == STORE_NOT_FOUND && store->cold && (!read->snapshot || read->snapshot->cold) &&
+           !read->priv.pinned && read->priv.address < read->priv.low;
 }
 
 static void conclude_in_cold(struct store_io *sio)

@@ -12,6 +12,9 @@
  *      below E: records at or above E are passed over. So it needs the log up to the second commit.
  *   4. Its log begins where the store's began before the commit. What compaction moves later is moved to above
  *      E; below E it stays, and compaction gives nothing back without checkpoint_lock.
+ *   5. With a cold level there is a snapshot of that to each, made before the commit that ends at E, with the number of the
+ *      store's as its label. What is moved to the level meanwhile is in the log still: begin stands. So the log from
+ *      its begin to E, and that, are one moment. One that belongs to none is what a crash left; opening drops it.
  */
 #include "private.h"
 
@@ -199,6 +202,83 @@ static int add_entry(struct superblock *sb, const char *label, uint64_t time_ns,
     return 0;
 }
 
+/* ---- of the cold level ------------------------------------------------------------------------------ */
+
+struct level_find {
+    uint64_t of, id; /* of: the store's snapshot */
+};
+
+static int find_level(void *ctx, const struct store_snapshot_info *info)
+{
+    struct level_find *find = ctx;
+
+    if (strtoull(info->label, NULL, 10) == find->of)
+        find->id = info->id;
+    return find->id != 0;
+}
+
+/* The number of the level's snapshot that belongs to `id`; 0: none, it is older than the level. */
+static uint64_t level_snapshot(struct store *level, uint64_t id)
+{
+    struct level_find find = {.of = id};
+    int rc = store_snapshot_list(level, find_level, &find);
+
+    (void)rc; /* 0 or 1 */
+    return find.id;
+}
+
+static int level_delete(struct store *level, uint64_t id)
+{
+    uint64_t of_level = level_snapshot(level, id);
+
+    return of_level ? store_snapshot_delete(level, of_level) : 0;
+}
+
+static int level_create(struct store *level, uint64_t id, uint64_t time_ns)
+{
+    char label[24];
+    uint64_t of_level;
+    int rc = level_delete(level, id); /* of one that failed */
+
+    snprintf(label, sizeof label, "%llu", (unsigned long long)id);
+    return rc < 0 ? rc : store_snapshot_create(level, label, time_ns, &of_level);
+}
+
+static int level_open(struct store_snapshot *s)
+{
+    struct cold *cold = s->store->cold;
+    uint64_t of_level = level_snapshot(cold->store, s->id);
+    int rc = of_level ? store_snapshot_open(cold->store, of_level, &s->cold) : 0;
+
+    if (rc == 0 && s->cold)
+        rc = cold_chunks_of(cold, s->cold, &s->cold_chunks);
+    if (rc < 0)
+        store_snapshot_close(s->cold);
+    return rc;
+}
+
+static int find_orphan(void *ctx, const struct store_snapshot_info *info)
+{
+    void **args = ctx;
+
+    if (find(args[0], strtoull(info->label, NULL, 10)))
+        return 0;
+    *(uint64_t *)args[1] = info->id;
+    return 1;
+}
+
+int snapshot_drop_orphans(struct store *store, struct store *level)
+{
+    uint64_t id = 0;
+    int rc = 0;
+
+    while (rc == 0 && store_snapshot_list(level, find_orphan, (void *[]){store, &id}) == 1)
+        rc = store_snapshot_delete(level, id);
+    return rc;
+}
+
+/* ---- calls -------------------------------------------------------------------------------------------- */
+
 static int create_locked(struct store *store, const char *label, uint64_t time_ns, uint64_t *ret_id)
 {
     struct superblock *sb = &store->superblock;
@@ -209,7 +289,11 @@ static int create_locked(struct store *store, const char *label, uint64_t time_n
             return -EEXIST;
     if (sb->snapshot_count == SUPERBLOCK_SNAPSHOTS_MAX)
         return -EMLINK;
-    int rc = checkpoint_write(store, &at);
+    struct store *level = store->cold ? store->cold->store : NULL;
+    uint64_t id = sb->next_snapshot;
+    int rc = level ? level_create(level, id, time_ns) : 0; /* invariant 5 */
+    if (rc == 0)
+        rc = checkpoint_write(store, &at);
     if (rc < 0)
         return rc;
     rc = add_entry(sb, label, time_ns, &at);
@@ -231,8 +315,6 @@ int store_snapshot_create(struct store *store, const char *label, uint64_t time_
         return -EROFS;
     if (label[0] == 0 || strlen(label) > STORE_LABEL_MAX)
         return -EINVAL;
-    if (store->cold)
-        return -EOPNOTSUPP;
     pthread_mutex_lock(&store->checkpoint_lock);
     int rc = create_locked(store, label, time_ns, ret_id);
     pthread_mutex_unlock(&store->checkpoint_lock);
@@ -285,6 +367,8 @@ static int delete_locked(struct store *store, uint64_t id)
     if (!image_is_kept(store, kept.at.image))
         image_remove(store, kept.at.image);
     compact_release(store);
+    int left = store->cold ? level_delete(store->cold->store, id) : 0;
+    (void)left; /* the next open drops it */
     return 0;
 }
 
@@ -312,6 +396,10 @@ int store_snapshot_open(struct store *store, uint64_t id, struct store_snapshot 
         s->store = store;
         s->id = id;
         s->at = e->at;
+        if (store->cold && (rc = level_open(s)) < 0)
+            device_unmap(store->device, s->image, s->image_len);
+    }
+    if (rc == 0) {
         s->next = store->open_snapshots;
         store->open_snapshots = s;
         *ret_snapshot = s;
@@ -334,5 +422,6 @@ void store_snapshot_close(struct store_snapshot *s)
     *link = s->next;
     pthread_mutex_unlock(&store->checkpoint_lock);
     device_unmap(store->device, s->image, s->image_len);
+    store_snapshot_close(s->cold);
     free(s);
 }

@@ -359,7 +359,7 @@ static int open_cold(struct store *store, struct store_opened *opened)
     }
     sb->cold_id = level->store_id;
     store->cold = level->chunks;
-    return 0;
+    return store->options.read_only ? 0 : snapshot_drop_orphans(store, level);
 }
 
 static int open_parts(struct store *store, struct store_opened *opened)

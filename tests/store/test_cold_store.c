@@ -220,6 +220,99 @@ START_TEST(a_deleted_key_does_not_come_back_from_the_cold_level)
 }
 END_TEST
 
+/* ---- snapshots ---------------------------------------------------------------------------------------------- */
+
+static int count_snapshots(void *ctx, const struct store_snapshot_info *info)
+{
+    (void)info;
+    ++*(unsigned *)ctx;
+    return 0;
+}
+
+static unsigned snapshots_of(struct store *of)
+{
+    unsigned count = 0;
+
+    ck_assert_int_eq(store_snapshot_list(of, count_snapshots, &count), 0);
+    return count;
+}
+
+START_TEST(a_snapshot_is_one_moment_of_both_levels)
+{
+    static struct model then[4];
+    struct store_snapshot *snapshot;
+    uint64_t id[4];
+    char label[16];
+
+    for (int k = 0; k < 4; k++) {
+        for (int n = 0; n < 8000; n++)
+            step_or_more();
+        if (k % 2)
+            make_cold();
+        sprintf(label, "s%d", k);
+        ck_assert_int_eq(store_snapshot_create(store, label, 1, &id[k]), 0);
+        then[k] = now;
+    }
+    for (int round = 0; round < 3; round++) {
+        for (int n = 0; n < 8000; n++)
+            step_or_more();
+        make_cold();
+        for (int k = 0; k < 4; k++) {
+            ck_assert_int_eq(store_snapshot_open(store, id[k], &snapshot), 0);
+            expect_all(&then[k], snapshot);
+            store_snapshot_close(snapshot);
+        }
+        expect_all(&now, NULL);
+        crash_committed();
+    }
+    ck_assert_uint_eq(snapshots_of(store->cold->store), 4);
+    for (int k = 0; k < 4; k++)
+        ck_assert_int_eq(store_snapshot_delete(store, id[k]), 0);
+    ck_assert_uint_eq(snapshots_of(store->cold->store), 0);
+    expect_all(&now, NULL);
+}
+END_TEST
+
+START_TEST(a_snapshot_from_before_the_cold_level_stays_as_it_was)
+{
+    struct store_options without = tiny;
+    struct store_snapshot *snapshot;
+    static struct model then;
+    uint64_t id;
+
+    begin_anew();
+    without.cold = NULL;
+    open_store(&without);
+    for (int i = 0; i < KEYS; i++)
+        upsert_one(i);
+    ck_assert_int_eq(store_snapshot_create(store, "before", 1, &id), 0);
+    then = now;
+    close_store();
+    open_store(&tiny);
+    for (int n = 0; n < 10000; n++)
+        step_or_more();
+    make_cold();
+    ck_assert_int_eq(store_snapshot_open(store, id, &snapshot), 0);
+    expect_all(&then, snapshot);
+    store_snapshot_close(snapshot);
+}
+END_TEST
+
+/* A crash between the two: the level's snapshot belongs to none. */
+START_TEST(a_snapshot_of_the_cold_level_alone_is_dropped)
+{
+    uint64_t id;
+
+    make_cold();
+    ck_assert_int_eq(store_snapshot_create(store, "one", 1, &id), 0);
+    ck_assert_int_eq(store_snapshot_create(store->cold->store, "77", 1, &id), 0);
+    ck_assert_uint_eq(snapshots_of(store->cold->store), 2);
+    crash_committed();
+    ck_assert_uint_eq(snapshots_of(store->cold->store), 1);
+    ck_assert_uint_eq(snapshots_of(store), 1);
+}
+END_TEST
+
 /* ---- iteration -------------------------------------------------------------------------------------------- */
 
 static bool shown[KEYS];
@@ -335,12 +428,10 @@ START_TEST(a_store_is_opened_with_its_own_cold_level_only)
     struct device *empty, *another, *another_cold;
     struct store_opened opened;
     struct store *second;
-    uint64_t id;
 
     for (int i = 0; i < 1000; i++)
         upsert_one(i);
     make_cold();
-    ck_assert_int_eq(store_snapshot_create(store, "one", 1, &id), -EOPNOTSUPP);
     close_store();
     without.cold = NULL;
     refused(device, &without, -EINVAL, "has a cold level");
@@ -400,6 +491,9 @@ int main(void)
     tcase_add_test(tests, a_crash_leaves_what_was_committed);
     tcase_add_test(tests, a_crash_in_a_round_of_compaction_leaves_what_was_committed);
     tcase_add_test(tests, a_deleted_key_does_not_come_back_from_the_cold_level);
+    tcase_add_test(tests, a_snapshot_is_one_moment_of_both_levels);
+    tcase_add_test(tests, a_snapshot_from_before_the_cold_level_stays_as_it_was);
+    tcase_add_test(tests, a_snapshot_of_the_cold_level_alone_is_dropped);
     tcase_add_test(tests, iteration_shows_each_key_once_whichever_level_has_it);
     tcase_add_test(tests, without_room_in_the_cold_level_what_is_live_stays_in_the_log);
     tcase_add_test(tests, a_record_too_large_for_the_cold_level_stays_in_the_log);

@@ -255,22 +255,18 @@ static void *work(void *arg)
 static void *keep_busy(void *arg)
 {
     struct worker keeper = {.dice = *(uint64_t *)arg};
-#ifndef MODEL_COLD
     uint64_t snapshot = 0;
-#endif
 
     while (!atomic_load_explicit(&over, memory_order_relaxed)) {
         switch (roll(&keeper, 6)) {
         case 0:
             ck_assert_int_eq(store_checkpoint(store), 0);
             break;
-#ifndef MODEL_COLD
         case 1:
             if (snapshot)
                 ck_assert_int_eq(store_snapshot_delete(store, snapshot), 0);
             ck_assert_int_eq(store_snapshot_create(store, "one", 1, &snapshot), 0);
             break;
-#endif
         case 2:
             ck_assert_int_eq(store_commit(store), 0);
             break;
