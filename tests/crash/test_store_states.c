@@ -6,7 +6,75 @@
  */
 #include "model.h"
 
+#ifdef STATES_COLD
+#include "part.h"
+#endif
 #include <device/fault.h>
+
+/* ---- a store on a device; with STATES_COLD it and its cold level share that ------------------------- */
+
+#ifdef STATES_COLD
+struct parts {
+    struct store *of;
+    struct device *store, *cold;
+};
+static struct parts parts[8]; /* of the stores that are open: one, or one in another's crash */
+
+static int open_on(struct device *device, struct store **ret_store, struct store_opened *ret_opened)
+{
+    struct parts *p = parts;
+    struct store_options options = tiny;
+
+    while (p->of)
+        p++;
+    p->store = part_open(device, "h-");
+    p->cold = options.cold = part_open(device, "c-");
+    options.memory_bytes = 2 << 20;
+    int rc = store_open(p->store, &options, &p->of, ret_opened);
+    *ret_store = p->of;
+    return rc;
+}
+
+static void parts_close(const struct store *store)
+{
+    struct parts *p = parts;
+
+    while (p->of != store)
+        p++;
+    device_close(p->store);
+    device_close(p->cold);
+    p->of = NULL;
+}
+
+static int close_on(struct store *store)
+{
+    int rc = store_close(store);
+
+    parts_close(store);
+    return rc;
+}
+
+static void abandon_on(struct store *store)
+{
+    store_abandon(store);
+    parts_close(store);
+}
+#else
+static int open_on(struct device *device, struct store **ret_store, struct store_opened *ret_opened)
+{
+    return store_open(device, &tiny, ret_store, ret_opened);
+}
+
+static int close_on(struct store *store)
+{
+    return store_close(store);
+}
+
+static void abandon_on(struct store *store)
+{
+    store_abandon(store);
+}
+#endif
 
 /* What was promised, and what had been begun, from a tick on. */
 struct promise {
@@ -46,7 +114,7 @@ static void promise(unsigned begun)
 static void open_store(void)
 {
     struct store_opened opened;
-    int rc = store_open(faulty, &tiny, &store, &opened);
+    int rc = open_on(faulty, &store, &opened);
 
     if (rc < 0)
         give_up("open: %s %s", strerror(-rc), opened.message);
@@ -98,7 +166,7 @@ static void drop_snapshot(void)
 static void close_and_open(void)
 {
     store_session_close(session);
-    ck_assert_int_eq(store_close(store), 0);
+    ck_assert_int_eq(close_on(store), 0);
     durable_now();
     open_store();
 }
@@ -107,7 +175,7 @@ static void close_and_open(void)
 static void kill_and_open(void)
 {
     store_session_close(session);
-    store_abandon(store);
+    abandon_on(store);
     model_rewind(committed);
     promise(committed);
     open_store();
@@ -181,7 +249,7 @@ static void run_workload(unsigned steps)
     for (unsigned n = 0; n < steps; n++)
         step();
     store_session_close(session);
-    ck_assert_int_eq(store_close(store), 0);
+    ck_assert_int_eq(close_on(store), 0);
     durable_now();
 }
 
@@ -327,7 +395,7 @@ static unsigned check_contents(struct store *st, struct store_session *s, const 
 static void open_crashed(struct device *device, struct store **ret_store, struct store_session **ret_session)
 {
     struct store_opened opened;
-    int rc = store_open(device, &tiny, ret_store, &opened);
+    int rc = open_on(device, ret_store, &opened);
 
     if (rc < 0)
         give_up("open: %s %s", strerror(-rc), opened.message);
@@ -379,21 +447,21 @@ static void check_state(struct device *state, struct expected expected, uint64_t
     expected.lo = expected.hi = check_contents(st, s, &expected);
     if (seed % 3 != 0 || expected.extra.begun) {
         store_session_close(s);
-        store_abandon(st);
+        abandon_on(st);
         return;
     }
     expected.extra.len = extra_len(seed);
     write_extra(st, s, &expected.extra);
     store_session_close(s);
     if (seed % 2 == 0)
-        ck_assert_int_eq(store_close(st), 0);
+        ck_assert_int_eq(close_on(st), 0);
     else
-        store_abandon(st);
+        abandon_on(st);
     device_memory_crash(state);
     open_crashed(state, &st, &s);
     check_contents(st, s, &expected);
     store_session_close(s);
-    store_abandon(st);
+    abandon_on(st);
 }
 
 /* Records the opening, and a unit, and crashes in there. */
@@ -414,7 +482,7 @@ static void check_nested(struct device *state, struct expected expected, uint64_
         promised = device_record_now(again);
     }
     store_session_close(s);
-    ck_assert_int_eq(store_close(st), 0);
+    ck_assert_int_eq(close_on(st), 0);
     uint64_t ticks = device_record_now(again);
     for (unsigned n = 0; n < 8; n++, nested++) {
         struct device_crash crash = {
