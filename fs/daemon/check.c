@@ -166,9 +166,14 @@ static int check(struct checking *checking, bool repair)
         complain_device(checking->store, rc);
         return CHECK_FAILED;
     }
+    if (cold_device_open(checking->store, NULL, &device_options, &options.cold) != STATUS_DONE) {
+        device_close(device);
+        return CHECK_FAILED;
+    }
     if (checking->json)
         fputs("{\n  \"list\": [", stdout);
     rc = fs_check(device, &options, &checked);
+    device_close(options.cold);
     device_close(device);
     progress_end(&checking->progress);
     int status = status_of(rc, &checked);

@@ -67,6 +67,15 @@ void fault_print(const char *path, const char *snapshot, const char *what, uint6
 /* Says why the device of a store could not be opened. Returns STATUS_FAILED. */
 int complain_device(const char *store, int rc);
 
+/* ---- cold.c -------------------------------------------------------------------------------------- */
+
+struct device;
+struct device_options;
+/* Opens the directory of the store's cold level, if it has one: else *ret_device is NULL. `wanted`: NULL, or what -o cold
+ * said ("") or -o cold=DIR: it is made, unless read_only. A status. */
+int cold_device_open(const char *store, const char *wanted, const struct device_options *options,
+                     struct device **ret_device);
+
 /* ---- help.c -------------------------------------------------------------------------------------- */
 
 /* Prints the help of `command` (NULL: all of it). false: there is no such command. */

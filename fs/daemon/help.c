@@ -39,6 +39,8 @@ static const struct {
               "  -f               stay in the foreground\n"
               "  -d               foreground, and print every request\n"
               "  -o memory=SIZE   memory for log, index and buffers (64M)\n"
+              "  -o cold[=DIR]    files that have not changed for long go to a cold level, in STORE/cold, or in DIR on\n"
+              "                   another disk: a fraction of the memory for each (kept from then on; 2M at least)\n"
               "  -o threads=N     threads that take requests (2 on two processors)\n"
               "  -o ro            read-only, the store as well\n"
               "  -o size=SIZE     how long the log may get: more is `no space left` (as far as its disk allows)\n"

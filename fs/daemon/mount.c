@@ -209,7 +209,9 @@ int complain_device(const char *store, int rc)
     }
 }
 
-static int open_store(const struct mount_settings *settings, struct device **ret_device, struct fs **ret_fs)
+/* *ret_cold: the device of its cold level, or NULL. */
+static int open_store(const struct mount_settings *settings, struct device **ret_device, struct device **ret_cold,
+                      struct fs **ret_fs)
 {
     struct device_options device_options = {
         .create = !settings->read_only,
@@ -220,11 +222,17 @@ static int open_store(const struct mount_settings *settings, struct device **ret
     int rc = device_open(settings->store, &device_options, &device);
     if (rc < 0)
         return complain_device(settings->store, rc);
+    int status = cold_device_open(settings->store, settings->cold, &device_options, ret_cold);
+    if (status != STATUS_DONE) {
+        device_close(device);
+        return status;
+    }
     struct fs_options fs_options = {
         .store = {.memory_bytes = settings->memory_bytes,
                   .commit_interval_ms = COMMIT_INTERVAL_MS,
                   .uncommitted_bytes = UNCOMMITTED_BYTES,
-                  .read_only = settings->read_only},
+                  .read_only = settings->read_only,
+                  .cold = *ret_cold},
         .size_bytes = settings->size_bytes,
         .atime = settings->atime,
         .root_uid = geteuid(),
@@ -234,6 +242,7 @@ static int open_store(const struct mount_settings *settings, struct device **ret
     rc = fs_open(device, &fs_options, ret_fs, &opened);
     if (rc < 0) {
         complain(settings->store, "%s", opened.message[0] ? opened.message : strerror(-rc));
+        device_close(*ret_cold);
         device_close(device);
         return STATUS_FAILED;
     }
@@ -286,9 +295,9 @@ static int mount_now(const struct mount_settings *settings, bool absent)
     serve_block_signals();
     /* A heap for each thread would cost memory that the budget does not know of. */
     mallopt(M_ARENA_MAX, 2);
-    struct device *device = NULL;
+    struct device *device = NULL, *cold = NULL;
     struct fs *fs = NULL;
-    int status = open_store(settings, &device, &fs);
+    int status = open_store(settings, &device, &cold, &fs);
     if (status != STATUS_DONE) {
         if (absent)
             rmdir(settings->store); /* ours, if it is there, and empty unless something is worth a look */
@@ -296,6 +305,7 @@ static int mount_now(const struct mount_settings *settings, bool absent)
     }
     status = serve_until_unmounted(settings, fs);
     int rc = fs_close(fs);
+    device_close(cold);
     device_close(device);
     if (rc < 0)
         status =

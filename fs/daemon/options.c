@@ -118,6 +118,11 @@ static int parse_word(struct mount_settings *settings, const char *word)
         settings->threads = (unsigned)n;
         return STATUS_DONE;
     }
+    if (strcmp(word, "cold") == 0 || strncmp(word, "cold=", 5) == 0) {
+        free(settings->cold);
+        settings->cold = word[4] ? path_absolute(word + 5) : strdup("");
+        return settings->cold ? STATUS_DONE : complain_usage("mount", "cold=%s: %s", word + 5, strerror(errno));
+    }
     if (strncmp(word, "fsname=", 7) == 0) {
         free(settings->fsname);
         settings->fsname = strdup(word + 7);
@@ -227,4 +232,5 @@ void settings_free(struct mount_settings *settings)
     free(settings->store);
     free(settings->mountpoint);
     free(settings->fsname);
+    free(settings->cold);
 }

@@ -13,6 +13,7 @@ struct mount_settings {
     enum fs_atime atime;
     unsigned threads; /* 0: by the number of processors */
     bool read_only, foreground, debug, nonempty, remount, no_xattr;
+    char *cold;        /* NULL, or of -o cold: the directory, absolute; "": in the store's own */
     char *fsname;      /* what to show as the source; NULL: the store's path */
     char passed[4096]; /* for libfuse and the kernel, comma-separated */
 };

@@ -210,8 +210,11 @@ int check_read(struct check *c)
 static int open_store(struct check *c, bool read_only, struct fs_checked *checked)
 {
     struct store_salvage salvage = {.damage = take_damage, .progress = take_progress, .ctx = c};
-    struct store_options options = {
-        .memory_bytes = c->options.memory_bytes, .no_background = true, .read_only = read_only, .salvage = &salvage};
+    struct store_options options = {.memory_bytes = c->options.memory_bytes,
+                                    .no_background = true,
+                                    .read_only = read_only,
+                                    .salvage = &salvage,
+                                    .cold = c->options.cold};
     struct store_opened opened;
 
     c->repairing = !read_only;

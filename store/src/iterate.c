@@ -108,16 +108,18 @@ static int show_cold(struct iteration *it, const struct iteration *level, const 
     int live = item->link & RECORD_TOMBSTONE
                    ? 0
                    : cold_is_live(s->store->cold, s->cold, r->bytes, record_key_len(r), at, level->end);
-    int hidden = live == 1 ? is_hidden(it, r) : 0;
+    bool unreachable = live == -EIO && s->store->salvage;
+    int hidden = live == 1 || unreachable ? is_hidden(it, r) : 0;
 
-    if (live <= 0 || hidden != 0)
+    if ((live <= 0 && !unreachable) || hidden != 0)
         return live < 0 ? live : hidden < 0 ? hidden : 0;
     struct store_item shown = {.key = r->bytes,
                                .key_len = record_key_len(r),
                                .value = record_value(r),
                                .value_len = r->value_len,
                                .address = at,
-                               .version = record_version(r)};
+                               .version = record_version(r),
+                               .unreachable = unreachable};
     return it->each(it->ctx, &shown);
 }
 

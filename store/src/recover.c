@@ -85,8 +85,11 @@ static int replay(struct recovery *r)
     for (size_t i = 0; i < r->found_count; i++) {
         index_slot *slot;
         uint64_t entry;
-        if (r->found[i].cold)
+        if (r->found[i].cold) {
+            if (r->found[i].damaged)
+                salvage_judge(r->store->salvage, r->found[i].address, false);
             continue;
+        }
         if (i + AHEAD < r->found_count)
             index_prefetch(r->store->index, r->found[i + AHEAD].hash);
         int rc = index_find_or_create(r->store->index, r->found[i].hash, &slot, &entry);
@@ -245,7 +248,11 @@ static int pass(struct recovery *r, uint64_t at, uint64_t *ret_next)
     r->holed = true;
     if (rc < 0 || !lost)
         return rc;
-    return remember(r, &(struct found){.hash = lost->hash, .address = at, .link = lost->link, .damaged = true});
+    return remember(r, &(struct found){.hash = lost->hash,
+                                     .address = at,
+                                     .link = lost->link,
+                                     .damaged = true,
+                                     .cold = lost->link & RECORD_COLD});
 }
 
 /* Reads from `at` on to where the history cannot be read on: *ret_end. */

@@ -346,9 +346,10 @@ static int open_cold(struct store *store, struct store_opened *opened)
     }
     if (!store->options.cold || (store->options.read_only && sb->cold_id == 0))
         return 0;
-    if (store->salvage) {
+    if (store->salvage && !store->options.read_only) {
         snprintf(opened->message, sizeof opened->message,
-                 "a store with a cold level cannot be repaired by this program; restore it from a backup");
+                 "a store with a cold level cannot be repaired; copy what can be read from a read-only mount, or restore "
+                 "the store from a backup");
         return -EOPNOTSUPP;
     }
     const struct store_options options = cold_options(store);

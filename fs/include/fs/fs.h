@@ -250,6 +250,7 @@ struct fs_fault {
 };
 struct fs_check_options {
     uint64_t memory_bytes; /* of the store; 0: 64 MiB. Beside it 64 bytes for each inode, and some for each fault */
+    struct device *cold;   /* of the store's cold level; NULL: it has none. One that has is read, not repaired */
     bool repair;           /* the device must be open for writing. Nothing is written if nothing is wrong */
     /* Called once the names of all faults are known; strings are valid during the call. */
     void (*fault)(void *ctx, const struct fs_fault *fault);

@@ -100,7 +100,7 @@ struct store_options {
     /* Not NULL: opens a store that is damaged, too. Reads all of the log and checks it, passes over what is damaged
      * and tells. Read only: a key whose newest record is damaged, or cannot be reached any more, reads as -EIO.
      * For writing: such keys are reached again as far as their records are sound; those whose newest record is damaged
-     * are gone; and the next open needs no salvage. Copied. */
+     * are gone; and the next open needs no salvage. Copied. A store with a cold level: read only, else -EOPNOTSUPP. */
     const struct store_salvage *salvage;
 };
 
