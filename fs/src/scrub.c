@@ -51,7 +51,7 @@ int fs_scrub(struct fs_session *s, struct fs_scrub *scrub)
     if (rc < 0)
         return rc;
     scrub->finished = rc == 0;
-    scrub->position = slice.position;
+    scrub->position = slice.position & ~STORE_SCRUB_COLD;
     scrub->end = slice.end;
     atomic_store_explicit(&fs->scrubbed, scrub->finished ? 0 : slice.position, memory_order_relaxed);
     return 0;

@@ -36,7 +36,8 @@ static bool is_live(struct store_session *s, const void *key, uint32_t key_len)
     return store_read_wait(s, &read) == -EIO;
 }
 
-static int tell(struct store_session *s, struct scan *scan, struct store_scrub *scrub, uint64_t at, uint64_t stop,
+/* `asker`: a session of the store, where the log may be that of its cold level. */
+static int tell(struct store_session *asker, struct scan *scan, struct store_scrub *scrub, uint64_t at, uint64_t stop,
                 uint64_t *ret_next)
 {
     struct store_damage damage = {.kind = STORE_DAMAGE_LOG, .address = at, .what = "no sound record"};
@@ -46,7 +47,7 @@ static int tell(struct store_session *s, struct scan *scan, struct store_scrub *
     if (rc < 0)
         return rc;
     damage.len_bytes = *ret_next - at;
-    if (lost.key && is_live(s, lost.key, lost.key_len)) {
+    if (lost.key && is_live(asker, lost.key, lost.key_len)) {
         damage.key = lost.key;
         damage.key_len = lost.key_len;
     }
@@ -55,12 +56,13 @@ static int tell(struct store_session *s, struct scan *scan, struct store_scrub *
     return 0;
 }
 
-static int read_slice(struct store_session *s, struct store_scrub *scrub, uint64_t at, uint64_t end)
+static int read_slice(struct store_session *asker, struct store *store, struct store_scrub *scrub, uint64_t at,
+                      uint64_t end)
 {
     struct scan_item item;
     struct scan scan;
     uint64_t from = at, next;
-    int rc = scan_open(&scan, s->store, end);
+    int rc = scan_open(&scan, store, end);
 
     scan.salvage = true; /* what cannot be read is damage, too */
     for (; at < end && at - from < scrub->max_bytes && rc == 0; at = next) {
@@ -69,7 +71,7 @@ static int read_slice(struct store_session *s, struct store_scrub *scrub, uint64
         if (scan.error)
             rc = scan.error;
         else if (!sound)
-            rc = tell(s, &scan, scrub, at, end, &next);
+            rc = tell(asker, &scan, scrub, at, end, &next);
     }
     scan_close(&scan);
     scrub->read_bytes = at - from;
@@ -77,9 +79,9 @@ static int read_slice(struct store_session *s, struct store_scrub *scrub, uint64
     return rc;
 }
 
-int store_scrub(struct store_session *s, struct store_scrub *scrub)
+/* One slice of the log of `store`, which is the session's, or its cold level. */
+static int scrub_log(struct store_session *s, struct store *store, struct store_scrub *scrub)
 {
-    struct store *store = s->store;
     uint64_t from = 0, to = 0;
 
     pthread_mutex_lock(&store->checkpoint_lock);
@@ -93,7 +95,21 @@ int store_scrub(struct store_session *s, struct store_scrub *scrub)
     scrub->end = committed;
     if (!more)
         return 0;
-    int rc = read_slice(s, scrub, from, to);
+    int rc = read_slice(s, store, scrub, from, to);
     compact_scan_ended(store);
     return rc < 0 ? rc : 1;
+}
+
+int store_scrub(struct store_session *s, struct store_scrub *scrub)
+{
+    if (!(scrub->position & STORE_SCRUB_COLD)) {
+        int rc = scrub_log(s, s->store, scrub);
+        if (rc != 0 || !s->store->cold)
+            return rc;
+        scrub->position = STORE_SCRUB_COLD;
+    }
+    scrub->position &= ~STORE_SCRUB_COLD;
+    int rc = s->store->cold ? scrub_log(s, s->store->cold->store, scrub) : 0;
+    scrub->position |= STORE_SCRUB_COLD;
+    return rc;
 }

@@ -358,6 +358,108 @@ START_TEST(iteration_shows_each_key_once_whichever_level_has_it)
 }
 END_TEST
 
+static void refused(struct device *at, const struct store_options *options, int error, const char *word)
+{
+    struct store_opened opened;
+    struct store *none;
+
+    ck_assert_int_eq(store_open(at, options, &none, &opened), error);
+    ck_assert_msg(strstr(opened.message, word) != NULL, "%s", opened.message);
+}
+
+/* ---- scrub and salvage --------------------------------------------------------------------------------------- */
+
+static unsigned damages;
+
+static void count_damage(void *ctx, const struct store_damage *damage)
+{
+    (void)ctx;
+    (void)damage;
+    damages++;
+}
+
+static uint64_t scrub_all(void)
+{
+    struct store_scrub scrub = {.max_bytes = 200000, .damage = count_damage};
+    uint64_t bytes = 0;
+    int rc;
+
+    damages = 0;
+    while ((rc = store_scrub(session, &scrub)) == 1)
+        bytes += scrub.read_bytes;
+    ck_assert_int_eq(rc, 0);
+    return bytes;
+}
+
+/* Of all keys, some cannot be read: their record, their chunk, or what a chain leads through. None is what it was not. */
+static unsigned count_unreadable(void)
+{
+    static uint8_t got[VALUE_MAX], want[VALUE_MAX];
+    unsigned unreadable = 0;
+    uint32_t len;
+    char key[64];
+
+    for (int i = 0; i < KEYS; i++) {
+        int rc = store_get(session, key, make_key(key, i), got, sizeof got, &len);
+        unreadable += rc == -EIO;
+        if (rc == -EIO)
+            continue;
+        ck_assert_int_eq(rc, now.len[i] == UINT32_MAX ? STORE_NOT_FOUND : STORE_OK);
+        if (rc != STORE_OK)
+            continue;
+        ck_assert_uint_eq(len, now.len[i]);
+        fill(want, i, now.stamp[i], len);
+        ck_assert_mem_eq(got, want, len);
+    }
+    return unreadable;
+}
+
+static int pass_over(void *ctx, const struct store_item *item)
+{
+    *(unsigned *)ctx += item->unreachable;
+    return 0;
+}
+
+START_TEST(damage_in_the_cold_level_is_told_and_never_read)
+{
+    struct store_salvage salvage = {.damage = count_damage};
+    struct store_options whole = tiny;
+    struct store_stats level;
+    unsigned lost = 0;
+
+    for (int i = 0; i < KEYS; i++)
+        upsert_one(i);
+    make_cold();
+    store_stats(store->cold->store, &level);
+    ck_assert_uint_ge(scrub_all(), level.committed - level.begin);
+    ck_assert_uint_eq(damages, 0);
+    close_store();
+    for (uint64_t at = level.begin + 5000; at < level.committed; at += 40000 + dice(40000)) {
+        char name[DEVICE_NAME_MAX + 1];
+        sprintf(name, "log.%016llx", (unsigned long long)(at >> 20));
+        ck_assert_int_eq(device_memory_flip(cold_device, name, at % (1 << 20), 3), 0);
+    }
+    tiny.no_read_cache = true;
+    open_store(&tiny);
+    (void)scrub_all();
+    ck_assert_uint_gt(damages, 0);
+    unsigned unreadable = count_unreadable();
+    ck_assert_uint_gt(unreadable, 0);
+    ck_assert_uint_lt(unreadable, KEYS / 4);
+    close_store();
+    whole.salvage = &salvage;
+    refused(device, &whole, -EOPNOTSUPP, "cannot be repaired");
+    whole.read_only = true;
+    damages = 0;
+    open_store(&whole);
+    ck_assert_uint_gt(damages, 0);
+    (void)count_unreadable();
+    ck_assert_int_eq(store_scan(session, pass_over, &lost), 0);
+    close_store();
+    open_store(&tiny);
+}
+END_TEST
+
 /* ---- room ---------------------------------------------------------------------------------------------------- */
 
 START_TEST(without_room_in_the_cold_level_what_is_live_stays_in_the_log)
@@ -412,15 +514,6 @@ START_TEST(a_record_too_large_for_the_cold_level_stays_in_the_log)
 END_TEST
 
 /* ---- opening ------------------------------------------------------------------------------------------------- */
-
-static void refused(struct device *at, const struct store_options *options, int error, const char *word)
-{
-    struct store_opened opened;
-    struct store *none;
-
-    ck_assert_int_eq(store_open(at, options, &none, &opened), error);
-    ck_assert_msg(strstr(opened.message, word) != NULL, "%s", opened.message);
-}
 
 START_TEST(a_store_is_opened_with_its_own_cold_level_only)
 {
@@ -495,6 +588,7 @@ int main(void)
     tcase_add_test(tests, a_snapshot_from_before_the_cold_level_stays_as_it_was);
     tcase_add_test(tests, a_snapshot_of_the_cold_level_alone_is_dropped);
     tcase_add_test(tests, iteration_shows_each_key_once_whichever_level_has_it);
+    tcase_add_test(tests, damage_in_the_cold_level_is_told_and_never_read);
     tcase_add_test(tests, without_room_in_the_cold_level_what_is_live_stays_in_the_log);
     tcase_add_test(tests, a_record_too_large_for_the_cold_level_stays_in_the_log);
     tcase_add_test(tests, a_store_is_opened_with_its_own_cold_level_only);

@@ -370,6 +370,7 @@ STORE_NODISCARD int store_scan_log(struct store_session *session, store_each eac
  * whatever else goes on. The caller zeroes the struct, sets the first group, and calls again while it gets 1; it sleeps
  * in between as it likes, and may stop, and go on later with `position`.
  */
+#define STORE_SCRUB_COLD (UINT64_C(1) << 62) /* in a position: the rest is one of the cold level's log */
 struct store_scrub {
     uint64_t position;  /* where to go on; 0: at the beginning */
     uint64_t max_bytes; /* to be read by a call, more or less */
@@ -378,7 +379,7 @@ struct store_scrub {
     void *ctx;
 
     uint64_t read_bytes; /* by this call */
-    uint64_t end;        /* of the log, as of now */
+    uint64_t end;        /* of that log, as of now */
 };
 /* 1: there may be more; 0: that was all; -errno, the position then is where it failed. */
 STORE_NODISCARD int store_scrub(struct store_session *session, struct store_scrub *scrub);
