@@ -71,8 +71,8 @@ int complain_device(const char *store, int rc);
 
 struct device;
 struct device_options;
-/* Opens the directory of the store's cold level, if it has one: else *ret_device is NULL. `wanted`: NULL, or what -o cold
- * said ("") or -o cold=DIR: it is made, unless read_only. A status. */
+/* Opens the directory of the store's cold level, if it has one: else *ret_device is NULL. `wanted`: NULL, or what -o
+ * cold said ("") or -o cold=DIR: it is made, unless read_only. A status. */
 int cold_device_open(const char *store, const char *wanted, const struct device_options *options,
                      struct device **ret_device);
 

@@ -74,7 +74,8 @@ static int cold_find(const char *store, const char *wanted, char **ret_path)
     return status;
 }
 
-int cold_device_open(const char *store, const char *wanted, const struct device_options *options, struct device **ret_device)
+int cold_device_open(const char *store, const char *wanted, const struct device_options *options,
+                     struct device **ret_device)
 {
     char *path;
     int status = cold_find(store, options->read_only ? NULL : wanted, &path);

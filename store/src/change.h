@@ -59,9 +59,9 @@ struct change {
     const void *old;       /* RMW: the value it starts from; NULL: absent */
     uint32_t old_len, new_len, new_capacity;
 
-    /* An old value that was fetched: valid while the chain leaves memory at `fetched_at`. With a cold level (0: the chain
-     * has ended): and if log.begin is not beyond where the tail was before the walk that asked for it: what is newer
-     * lies above that, and has not been moved to the cold level yet. */
+    /* An old value that was fetched: valid while the chain leaves memory at `fetched_at`. With a cold level (0: the
+     * chain has ended): and if log.begin is not beyond where the tail was before the walk that asked for it: what is
+     * newer lies above that, and has not been moved to the cold level yet. */
     uint64_t fetched_at, fetched_tail;
     const uint8_t *fetched;
     uint32_t fetched_len; /* STORE_ABSENT: the key is not there */
@@ -83,8 +83,8 @@ int changes_apply(struct store_session *s, struct change *changes, unsigned coun
 int changes_apply_wait(struct store_session *s, struct change *changes, unsigned count, enum hlog_taker taker);
 /* store_unit_apply() with another taker. */
 int unit_apply_as(struct store_session *s, enum hlog_taker taker);
-/* Adds a cold record to the open unit. When it is written, it links to where *place leads, and *place leads to it: a chunk
- * that is added behind it is written with that. As the adders of store.h. */
+/* Adds a cold record to the open unit. When it is written, it links to where *place leads, and *place leads to it: a
+ * chunk that is added behind it is written with that. As the adders of store.h. */
 int unit_add_cold(struct store_session *s, const void *key, uint32_t key_len, const struct store_piece *value,
                   bool tombstone, uint64_t *place);
 

@@ -2,8 +2,8 @@
 /*
  * Writing to the cold level: see cold.h.
  *
- *     items, sorted by hash -> a slice: a few chunks and what goes into them -> read the chunks; of what is moved, is it
- *     what its key has? -> units of records and chunks -> split chunks while there are too many entries
+ *     items, sorted by hash -> a slice: a few chunks and what goes into them -> read the chunks; of what is moved, is
+ * it what its key has? -> units of records and chunks -> split chunks while there are too many entries
  */
 #include "cold.h"
 #include "change.h"
@@ -11,7 +11,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
-#define FILL 24u /* entries of a chunk, on average, before one more is split */
+#define FILL 32u   /* entries of a chunk, on average, before one more is split */
 #define LEVELS 11u /* of splits: entries then have 8 bits left that tell them apart */
 #define SLICE_CHUNKS 128u
 #define SLICE_ITEMS 512u
@@ -248,9 +248,8 @@ static int end_unit(struct cold *cold, uint64_t chunks)
 
     if (!w->unit_open)
         return 0;
-    cold->state = (struct cold_state){.chunks = chunks,
-                                      .entries = atomic_load(&cold->entries) + (uint64_t)w->more_entries,
-                                      .bits = cold->bits};
+    cold->state = (struct cold_state){
+        .chunks = chunks, .entries = atomic_load(&cold->entries) + (uint64_t)w->more_entries, .bits = cold->bits};
     struct store_piece piece = {&cold->state, sizeof cold->state};
     int rc = cold->stale ? store_unit_delete(cold->session, &cold->stale, sizeof cold->stale) : 0;
     if (rc == 0)
@@ -273,14 +272,14 @@ static int add_item(struct cold *cold, struct chunk *chunk, const struct cold_it
     const struct store_limits limits = store_limits(cold->store);
     struct store_piece value = {item->value, item->value_len};
     uint64_t bytes = record_bytes(item->key_len, item->value_len) +
-                     record_bytes(sizeof chunk->number, (chunk->count + 1) * (uint32_t)sizeof *chunk->entries) + UNIT_REST;
+                     record_bytes(sizeof chunk->number, (chunk->count + 1) * (uint32_t)sizeof *chunk->entries) +
+                     UNIT_REST;
     int rc = 0;
 
     if (item->value_len > limits.value_max || bytes > limits.unit_bytes_max)
         return -EFBIG;
-    if (w->unit_open && cold->session->unit_bytes + bytes > (UNIT_BYTES < limits.unit_bytes_max
-                                                                 ? UNIT_BYTES
-                                                                 : limits.unit_bytes_max)) {
+    if (w->unit_open &&
+        cold->session->unit_bytes + bytes > (UNIT_BYTES < limits.unit_bytes_max ? UNIT_BYTES : limits.unit_bytes_max)) {
         if (chunk->changed)
             rc = add_chunk(cold, chunk);
         rc = rc < 0 ? drop_unit(cold, rc) : end_unit(cold, atomic_load(&cold->chunks));

@@ -1,19 +1,19 @@
 // SPDX-License-Identifier: MIT
 /*
- * cold: the cold level of a store (F2, VLDB 2025): what survives in the oldest part of its log is put here. It is a store
- * of its own, of two kinds of records:
+ * cold: the cold level of a store (F2, VLDB 2025): what survives in the oldest part of its log is put here. It is a
+ * store of its own, of two kinds of records:
  *
  *     chunk        an ordinary key: its number. The value is an array of entries of 8 bytes: 19 bits of the hash, and
  *                  the address of the newest cold record of a chain.
- *     cold record  a key of the hot store, or a tombstone, with RECORD_COLD: a chunk's entry leads to it, not the index.
- *                  It links to the one before it of its entry.
+ *     cold record  a key of the hot store, or a tombstone, with RECORD_COLD: a chunk's entry leads to it, not the
+ * index. It links to the one before it of its entry.
  *
- * So in memory there is an entry of the index for a chunk (FILL keys, about), less than a byte a key. A read is one of the
- * chunk, most often from memory, and one of the record. Durability, space, checksums and recovery are the store's.
+ * So in memory there is an entry of the index for a chunk (FILL keys, about), less than a byte a key. A read is one of
+ * the chunk, most often from memory, and one of the record. Durability, space, checksums and recovery are the store's.
  *
- * The chunks are split one after the other as the entries become more (linear hashing). Of 2^k + s chunks, 2^k are of level
- * k, numbered by the first k bits of the hash, and the first s of these have been split into two of level k + 1. The
- * number of a chunk is its bits behind a one, which tells both. `chunks` says all there is to know, and so does the
+ * The chunks are split one after the other as the entries become more (linear hashing). Of 2^k + s chunks, 2^k are of
+ * level k, numbered by the first k bits of the hash, and the first s of these have been split into two of level k + 1.
+ * The number of a chunk is its bits behind a one, which tells both. `chunks` says all there is to know, and so does the
  * one state record, which every unit writes.
  *
  * Invariants:
@@ -21,11 +21,11 @@
  *   2. Entries and links lead down; below the begin of the level's log all is dead. Of a key the first record of its
  *      chain counts.
  *   3. Only the holder of `lock` changes chunks and appends cold records. What it knows of them stays right meanwhile.
- *   4. A chunk that was split is left as it was until `chunks` has been raised: a reader who had the number before finds
- *      what was right at a moment of its read. One who does not find it looks at the number again.
+ *   4. A chunk that was split is left as it was until `chunks` has been raised: a reader who had the number before
+ * finds what was right at a moment of its read. One who does not find it looks at the number again.
  *   5. A cold tombstone hides what is below it in the log: compaction drops it where the log then begins.
- *   6. Which keys share a chain is said by the first `bits` bits of the hash, whatever the number of chunks; those of an
- *      entry are the last 19 of them, so an entry can be told to one of two new chunks without its record.
+ *   6. Which keys share a chain is said by the first `bits` bits of the hash, whatever the number of chunks; those of
+ * an entry are the last 19 of them, so an entry can be told to one of two new chunks without its record.
  *
  * Threads: any number of readers, each with its session; of writers one at a time (`lock`, taken inside). Nothing that
  * holds the lock waits for compaction.
@@ -74,7 +74,7 @@ struct cold {
     pthread_mutex_t lock;
     struct store_session *session; /* lock, and all below */
     struct cold_work *work;
-    uint64_t stale; /* number of the chunk that was split last and is still there; 0: none */
+    uint64_t stale;          /* number of the chunk that was split last and is still there; 0: none */
     struct cold_state state; /* what the unit that is being made writes */
 };
 
@@ -106,12 +106,12 @@ int cold_chunks_of(struct cold *cold, const struct store_snapshot *snapshot, uin
 
 /* ---- reading (cold_read.c) -------------------------------------------------------------------------- */
 
-#define COLD_CHUNK_ENTRIES 64u /* found without another read; there are seldom more */
+#define COLD_CHUNK_ENTRIES 96u /* found without another read; there are seldom more */
 
 struct cold_read {
-    struct cold *cold;             /* set by the caller, to `done` */
-    struct store_session *session; /* of the level */
-    struct store_read *read;       /* key, offset, buf, value_hint, snapshot; gets the value */
+    struct cold *cold;                                     /* set by the caller, to `done` */
+    struct store_session *session;                         /* of the level */
+    struct store_read *read;                               /* key, offset, buf, value_hint, snapshot; gets the value */
     void (*done)(struct cold_read *cold_read, int result); /* called if it was STORE_PENDING */
 
     uint64_t hash, chunks, number;

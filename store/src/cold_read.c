@@ -5,8 +5,8 @@
  *     begin of the log, then the number of chunks -> chunk -> chain -> the value, or none
  *         ^-- what the chunk leads to was given back meanwhile, or the chunk was not there and has been split --+
  *
- * Why in this order: a chunk is right as of a moment after the number was taken (cold.h, invariant 4), and what it leads
- * to below a begin that was taken before was dead then.
+ * Why in this order: a chunk is right as of a moment after the number was taken (cold.h, invariant 4), and what it
+ * leads to below a begin that was taken before was dead then.
  */
 #include "cold.h"
 #include "private.h"

@@ -6,7 +6,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
-#define BATCH 64u       /* records whose fate is looked up together */
+#define BATCH 64u        /* records whose fate is looked up together */
 #define COLD_BATCH 4096u /* records that are put in a cold level, or moved in it, together */
 
 void compact_init(struct compact *compact)

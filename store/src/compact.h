@@ -17,8 +17,8 @@
  *   6. A full disk: HLOG_FOR_MOVES is for the first part of a round, and only where no snapshot
  * keeps what it moves. It holds two batches, so begin moves by one: a round gives back all that it took but
  * for a block, and a batch that it did not finish, which the next one finds moved.
- *   7. With a cold level (cold.h) what is live is put there instead, tombstones too, and durable before begin moves. A round
- * puts one record of a key at most, and rounds follow each other: an older one never comes behind a newer one.
+ *   7. With a cold level (cold.h) what is live is put there instead, tombstones too, and durable before begin moves. A
+ * round puts one record of a key at most, and rounds follow each other: an older one never comes behind a newer one.
  *
  * Threads: any number share one round, each with a session of its own (store_compact()). The background ones call it
  * when the log is too long for what is live in it (space.h).

@@ -31,10 +31,10 @@ struct store {
     bool log_open;
     struct cache cache;
     struct device_queue *flush_queue; /* of whoever holds log.flush_lock */
-    struct store_options options; /* constant, defaults filled in */
-    struct store_limits limits;   /* constant */
-    uint64_t store_id;            /* constant */
-    uint64_t index_buckets;       /* constant: to begin with, where no checkpoint says */
+    struct store_options options;     /* constant, defaults filled in */
+    struct store_limits limits;       /* constant */
+    uint64_t store_id;                /* constant */
+    uint64_t index_buckets;           /* constant: to begin with, where no checkpoint says */
 
     /* The gate between units and commits. Closed only while a commit takes its place at the tail; a
      * unit that finds it closed waits outside the epoch. Both sides sequentially consistent
@@ -44,9 +44,9 @@ struct store {
 
     pthread_mutex_t commit_lock;
     pthread_cond_t commit_done;
-    bool committing;             /* somebody is the leader */
-    uint64_t commit_round;       /* commits finished, well or not */
-    int commit_result;           /* of the last one */
+    bool committing;               /* somebody is the leader */
+    uint64_t commit_round;         /* commits finished, well or not */
+    int commit_result;             /* of the last one */
     struct log_position committed; /* end of the last durable commit */
 
     pthread_mutex_t checkpoint_lock; /* superblock, images, snapshots */
@@ -55,12 +55,12 @@ struct store {
     struct log_position begin_at; /* log.begin with its commit; moved by compaction */
     struct store_snapshot *open_snapshots;
 
-    struct cold *cold;       /* the cold level, or NULL. Constant */
-    struct cold *chunks;     /* of a store that is one: what it holds; else NULL. Constant */
-    uint64_t cold_bytes;     /* of the memory budget, for the cold level. Constant */
-    bool explicit_log;       /* log_bytes was given. Constant */
-    bool is_cold_level;      /* opened as one. Constant */
-    uint64_t cold_id;        /* of a level: what its store knows it by; 0: not yet. Constant */
+    struct cold *cold;   /* the cold level, or NULL. Constant */
+    struct cold *chunks; /* of a store that is one: what it holds; else NULL. Constant */
+    uint64_t cold_bytes; /* of the memory budget, for the cold level. Constant */
+    bool explicit_log;   /* log_bytes was given. Constant */
+    bool is_cold_level;  /* opened as one. Constant */
+    uint64_t cold_id;    /* of a level: what its store knows it by; 0: not yet. Constant */
 
     struct compact compact;
     struct space space;
@@ -77,7 +77,7 @@ struct store {
     _Atomic uint64_t commits, checkpoints; /* statistics; relaxed */
 
     pthread_mutex_t sessions_lock;
-    struct store_session *sessions; /* open ones; sessions_lock */
+    struct store_session *sessions;                                       /* open ones; sessions_lock */
     uint64_t closed_reads_memory, closed_reads_device, closed_bytes_read; /* of those that were closed; sessions_lock */
 };
 
@@ -85,11 +85,11 @@ struct store_io { /* a device read of one record; buffer of READ_BUFFER_BYTES or
     struct device_io io;
     struct store_session *session;
     struct store_read *read;
-    uint8_t *buffer, *large; /* buffer: of the session's; large: NULL or what a record beyond it needed */
-    uint64_t address;        /* of the record */
+    uint8_t *buffer, *large;   /* buffer: of the session's; large: NULL or what a record beyond it needed */
+    uint64_t address;          /* of the record */
     const struct record *head; /* sound, in `buffer`: what is being read is blocks [first, end) of its value. Or NULL */
     uint64_t first, end;
-    struct store_io *next;   /* free list */
+    struct store_io *next; /* free list */
 };
 
 struct change;
@@ -102,10 +102,10 @@ struct store_session {
     struct store_io *free_ios;
     uint8_t *buffers; /* of all ios; touched on use */
     unsigned unsent;  /* reads given to the queue since it was last polled, modulo SESSION_SEND */
-    struct store_read *waiting_first, *waiting_last; /* no io free yet */
-    unsigned pending;                                /* reads not done */
+    struct store_read *waiting_first, *waiting_last;         /* no io free yet */
+    unsigned pending;                                        /* reads not done */
     _Atomic uint64_t reads_memory, reads_device, bytes_read; /* written by its thread, read by store_stats(); relaxed */
-    struct store_session *previous, *next;       /* under sessions_lock */
+    struct store_session *previous, *next;                   /* under sessions_lock */
 
     struct change *changes; /* of the open unit */
     unsigned change_count, change_room;
@@ -113,10 +113,10 @@ struct store_session {
     uint32_t keys_len, keys_room;
     uint64_t unit_bytes;
     bool unit_open;
-    uint64_t seed; /* for back-off */
+    uint64_t seed;    /* for back-off */
     uint64_t held_ns; /* space_hold_back(): to be slept */
 
-    struct store_session *cold; /* of the cold level, or NULL */
+    struct store_session *cold;                     /* of the cold level, or NULL */
     struct cold_read *cold_reads, *free_cold_reads; /* SESSION_READS of them */
     struct store_read *cold_first, *cold_last;      /* waiting for a free one */
 };
@@ -166,13 +166,14 @@ void read_end(struct store_session *session, struct store_read *read, int result
 /* cold_read.c: the cold level of an open store, as its sessions read it */
 int cold_session_open(struct store_session *session);
 void cold_session_close(struct store_session *session);
-/* The store's log does not have the key: does the cold level? The result, or STORE_PENDING: read_end() will be called. */
+/* The store's log does not have the key: does the cold level? The result, or STORE_PENDING: read_end() will be called.
+ */
 int cold_ask(struct store_session *session, struct store_read *read);
 /* Starts those that wait for a free cold_read. */
 void cold_start_waiting(struct store_session *session);
 
-/* store.c: opens a store as the cold level of another, which knows its id; 0: of one that has none yet, so it is made, or is
- * empty. */
+/* store.c: opens a store as the cold level of another, which knows its id; 0: of one that has none yet, so it is made,
+ * or is empty. */
 int store_open_cold_level(struct device *device, const struct store_options *options, uint64_t id,
                           struct store **ret_store, struct store_opened *ret_opened);
 /* store.c: gives log and cache what the index leaves of the budget. log.flush_lock held. */

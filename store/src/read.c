@@ -90,7 +90,8 @@ static int walk_head(struct store *store, struct store_read *read, uint64_t *at)
     return STORE_NOT_FOUND;
 }
 
-/* Walks the chain as far as memory goes, the log's and the cache's. STORE_PENDING: read->priv.address is on the device. */
+/* Walks the chain as far as memory goes, the log's and the cache's. STORE_PENDING: read->priv.address is on the device.
+ */
 static int walk_memory(struct store *store, struct store_read *read)
 {
     struct hlog *log = &store->log;
@@ -349,8 +350,8 @@ static uint64_t blocks_bytes(const struct store_io *sio, const struct record *he
 /* `head` stays in the buffer. */
 static void submit_blocks(struct store_io *sio, const struct record *head)
 {
-    uint64_t head_end = (uint64_t)((const uint8_t *)head - sio->buffer) +
-                        record_head_bytes(record_key_len(head), head->capacity);
+    uint64_t head_end =
+        (uint64_t)((const uint8_t *)head - sio->buffer) + record_head_bytes(record_key_len(head), head->capacity);
 
     sio->head = head;
     io_submit(sio, sio->address + blocks_at(sio, head), blocks_bytes(sio, head), head_end);
@@ -657,7 +658,8 @@ static void move_on(struct store_session *s, bool wait)
     start_waiting(s);
 }
 
-/* The same where some may be in the cold level: sleeps only if neither device has answered, and for one that was asked. */
+/* The same where some may be in the cold level: sleeps only if neither device has answered, and for one that was asked.
+ */
 static void move_both_on(struct store_session *s, bool wait)
 {
     unsigned before = s->pending, cold = s->cold->pending;

@@ -30,7 +30,7 @@ static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "the log is little-endi
 #define ADDRESS_MASK ((UINT64_C(1) << 48) - 1)
 
 #define RECORD_TOMBSTONE (UINT64_C(1) << 48)
-#define RECORD_COLD (UINT64_C(1) << 49) /* of the cold level: a chunk leads to it, not the index (cold.h) */
+#define RECORD_COLD (UINT64_C(1) << 49)   /* of the cold level: a chunk leads to it, not the index (cold.h) */
 #define RECORD_SEALED (UINT64_C(1) << 50) /* memory only: superseded, not to be changed in place any more */
 #define RECORD_PAD (UINT64_C(1) << 52)
 #define RECORD_COMMIT (UINT64_C(1) << 53)
@@ -57,7 +57,7 @@ struct commit_record {
     uint64_t link; /* RECORD_COMMIT */
     uint64_t version;
     uint64_t magic;
-    uint64_t seal; /* checksum of the other 120 bytes, bound to address and store */
+    uint64_t seal;         /* checksum of the other 120 bytes, bound to address and store */
     uint64_t extent_begin; /* end of the commit before it */
     uint64_t chain_before; /* chain of the commit before it */
     uint64_t chain;        /* chain_before folded with the checksum of every record of the extent */

@@ -248,11 +248,10 @@ static int pass(struct recovery *r, uint64_t at, uint64_t *ret_next)
     r->holed = true;
     if (rc < 0 || !lost)
         return rc;
-    return remember(r, &(struct found){.hash = lost->hash,
-                                     .address = at,
-                                     .link = lost->link,
-                                     .damaged = true,
-                                     .cold = lost->link & RECORD_COLD});
+    return remember(
+        r,
+        &(struct found){
+            .hash = lost->hash, .address = at, .link = lost->link, .damaged = true, .cold = lost->link & RECORD_COLD});
 }
 
 /* Reads from `at` on to where the history cannot be read on: *ret_end. */

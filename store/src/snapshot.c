@@ -12,9 +12,9 @@
  *      below E: records at or above E are passed over. So it needs the log up to the second commit.
  *   4. Its log begins where the store's began before the commit. What compaction moves later is moved to above
  *      E; below E it stays, and compaction gives nothing back without checkpoint_lock.
- *   5. With a cold level there is a snapshot of that to each, made before the commit that ends at E, with the number of the
- *      store's as its label. What is moved to the level meanwhile is in the log still: begin stands. So the log from
- *      its begin to E, and that, are one moment. One that belongs to none is what a crash left; opening drops it.
+ *   5. With a cold level there is a snapshot of that to each, made before the commit that ends at E, with the number of
+ * the store's as its label. What is moved to the level meanwhile is in the log still: begin stands. So the log from its
+ * begin to E, and that, are one moment. One that belongs to none is what a crash left; opening drops it.
  */
 #include "private.h"
 

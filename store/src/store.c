@@ -298,7 +298,8 @@ static int check_level(const struct store *store, struct store_opened *opened)
     const struct superblock *sb = &store->superblock;
 
     if (sb->is_cold_level == store->is_cold_level && store->cold_id != 0 && store->cold_id != sb->store_id) {
-        snprintf(opened->message, sizeof opened->message, "the cold level of another store; name the one of this store");
+        snprintf(opened->message, sizeof opened->message,
+                 "the cold level of another store; name the one of this store");
         return -EINVAL;
     }
     if (sb->is_cold_level == store->is_cold_level)
@@ -314,7 +315,8 @@ static int check_empty(const struct store *store, struct store_opened *opened)
 {
     if (!store->is_cold_level || store->cold_id != 0 || store->committed.address == HLOG_FIRST_ADDRESS)
         return 0;
-    snprintf(opened->message, sizeof opened->message, "the cold level of another store; name an empty or absent directory");
+    snprintf(opened->message, sizeof opened->message,
+             "the cold level of another store; name an empty or absent directory");
     return -EINVAL;
 }
 
@@ -347,9 +349,10 @@ static int open_cold(struct store *store, struct store_opened *opened)
     if (!store->options.cold || (store->options.read_only && sb->cold_id == 0))
         return 0;
     if (store->salvage && !store->options.read_only) {
-        snprintf(opened->message, sizeof opened->message,
-                 "a store with a cold level cannot be repaired; copy what can be read from a read-only mount, or restore "
-                 "the store from a backup");
+        snprintf(
+            opened->message, sizeof opened->message,
+            "a store with a cold level cannot be repaired; copy what can be read from a read-only mount, or restore "
+            "the store from a backup");
         return -EOPNOTSUPP;
     }
     const struct store_options options = cold_options(store);

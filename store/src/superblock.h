@@ -21,7 +21,8 @@
 
 #define SUPERBLOCK_MAGIC UINT64_C(0x53465245545341f6)
 #define SUPERBLOCK_FORMAT 4u
-#define SUPERBLOCK_FORMAT_COLD 5u /* of a store with a cold level, and of the level: older programs must not read them */
+#define SUPERBLOCK_FORMAT_COLD                                                                                         \
+    5u /* of a store with a cold level, and of the level: older programs must not read them */
 #define SUPERBLOCK_SNAPSHOTS_MAX 4096u
 #define SUPERBLOCK_HOLES_MAX 4096u
 #define SUPERBLOCK_ADDRESS_END (UINT64_C(1) << 48) /* of the log */
@@ -38,7 +39,7 @@ struct checkpoint {
     uint64_t image;            /* number of the index image `index.<16 hex digits>`; 0: none, the index is empty */
     struct log_position end;   /* of a commit: replay starts here */
     struct log_position begin; /* nothing of the log below it is needed. May have passed `end` */
-    uint64_t reach;            /* entries of the image lead to records below it; records from `end` on are passed over */
+    uint64_t reach; /* entries of the image lead to records below it; records from `end` on are passed over */
 };
 
 /* Bytes of the log within one segment that are not sound and have been dealt with (salvage.h): the store's chains do
@@ -81,8 +82,8 @@ struct superblock_copies {
 
 /* Reads the newer sound superblock. -ENOENT: neither file is there; -EPROTONOSUPPORT, -EUCLEAN with a
  * message; -errno of the device. superblock_fini() frees. *ret_copies is set whatever the result. */
-int superblock_read(struct device *device, struct superblock *ret_sb, struct superblock_copies *ret_copies, char *message,
-                    size_t message_len);
+int superblock_read(struct device *device, struct superblock *ret_sb, struct superblock_copies *ret_copies,
+                    char *message, size_t message_len);
 /* Syncs the file that it was read from: invariant 3. */
 int superblock_sync(struct device *device, const struct superblock *sb);
 /* Writes it, to one file after the other. 0: at least the first has it, durably; sb->copies says how many have. On

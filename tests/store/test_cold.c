@@ -180,7 +180,7 @@ START_TEST(chunks_are_split_as_keys_become_more)
     ck_assert_uint_gt(chunks, 2 * first);
     ck_assert_uint_le(entries, KEYS);
     ck_assert_uint_gt(entries, KEYS / 4 * 3); /* few of them share one */
-    ck_assert_uint_le(chunks, entries / 20);
+    ck_assert_uint_le(chunks, entries / 28);
     close_level();
     open_level();
     ck_assert_uint_eq(atomic_load(&level->chunks->chunks), chunks);
@@ -220,7 +220,8 @@ START_TEST(compaction_keeps_what_is_live_and_gives_back_the_rest)
         compact(UINT64_MAX);
     expect_all();
     store_stats(level, &stats);
-    ck_assert_uint_lt(stats.tail - stats.begin, 10 << 20); /* 24,000 records of 90 bytes, some larger, and 1,000 chunks */
+    ck_assert_uint_lt(stats.tail - stats.begin,
+                      10 << 20); /* 24,000 records of 90 bytes, some larger, and 1,000 chunks */
     crash();
     expect_all();
 }
@@ -352,7 +353,7 @@ START_TEST(a_read_under_way_finds_what_was_split_and_moved_meanwhile)
     for (uint32_t k = 0; k < KEYS / 2; k += 1000) {
         for (int n = 0; n < 4; n++)
             compact(UINT64_MAX); /* nothing in memory */
-        if (k % 2000 == 0) /* chunks in the cache */
+        if (k % 2000 == 0)       /* chunks in the cache */
             for (int i = 0; i < 2000; i++)
                 expect(KEYS / 2 + (uint32_t)dice(KEYS / 2), session);
         pending += start_reads();

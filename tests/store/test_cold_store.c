@@ -192,7 +192,8 @@ START_TEST(a_crash_in_a_round_of_compaction_leaves_what_was_committed)
 }
 END_TEST
 
-/* As the C++ reference gives back what was deleted: what is deleted in place, or has left the log, must hide the cold copy. */
+/* As the C++ reference gives back what was deleted: what is deleted in place, or has left the log, must hide the cold
+ * copy. */
 START_TEST(a_deleted_key_does_not_come_back_from_the_cold_level)
 {
     for (int i = 0; i < KEYS; i++)
@@ -391,7 +392,8 @@ static uint64_t scrub_all(void)
     return bytes;
 }
 
-/* Of all keys, some cannot be read: their record, their chunk, or what a chain leads through. None is what it was not. */
+/* Of all keys, some cannot be read: their record, their chunk, or what a chain leads through. None is what it was not.
+ */
 static unsigned count_unreadable(void)
 {
     static uint8_t got[VALUE_MAX], want[VALUE_MAX];

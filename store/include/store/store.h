@@ -86,10 +86,10 @@ struct store_options {
      * snapshots keep does not count); at least 110; 0: 200. */
     unsigned space_percent;
     unsigned compaction_threads; /* up to 16; 0: 1 */
-    /* Not NULL: a directory of its own for the cold level (F2), which is made if the store has none. Compaction then moves
-     * what survives in the log to there: a key there takes about a byte of memory, and a read of it two of the device at
-     * most, as a rule. The log is kept at 8 times its memory, and an eighth of the budget (1 MiB at least) is the
-     * level's. A store that has one is opened with it from then on. The device must outlive the store. */
+    /* Not NULL: a directory of its own for the cold level (F2), which is made if the store has none. Compaction then
+     * moves what survives in the log to there: a key there takes about a byte of memory, and a read of it two of the
+     * device at most, as a rule. The log is kept at 4 times its memory, and an eighth of the budget (1 MiB at least) is
+     * the level's. A store that has one is opened with it from then on. The device must outlive the store. */
     struct device *cold;
     /* How much of the log each of them scans in a second; 0: half of the time, and all of it when far behind. */
     uint64_t compaction_bytes_per_second;
@@ -336,8 +336,9 @@ STORE_NODISCARD int store_checkpoint(struct store *store);
  * Moves what is live in the oldest part of the log to its end and gives the space back: in one round, as far as that
  * part is committed and out of memory and as there is room, at most `bytes` of it (UINT64_MAX: all) and 64 segments.
  * Space that a snapshot needs comes back when that is deleted. Operations go on meanwhile; several threads that call at
- * once share the work. With a cold level what is live is moved there, and then the same is done in it. Errors: -EUCLEAN a record is damaged (nothing is given up: compaction stops before it), -ENOSPC,
- * -EIO; what was done until then counts.
+ * once share the work. With a cold level what is live is moved there, and then the same is done in it. Errors: -EUCLEAN
+ * a record is damaged (nothing is given up: compaction stops before it), -ENOSPC, -EIO; what was done until then
+ * counts.
  */
 STORE_NODISCARD int store_compact(struct store *store, uint64_t bytes);
 
@@ -357,10 +358,10 @@ struct store_item {
 };
 typedef int (*store_each)(void *ctx, const struct store_item *item);
 
-/* Commits, and calls `each` for every key that is there at that moment, in log order (then that of the cold level): once, with its value of
- * that moment. A key that is deleted during the scan may be left out. Stops at the first result other than 0 and
- * returns it. Holds back what compaction would free. `each` may use the session, but not scan with it. -EUCLEAN: a
- * record is damaged; in a store that was opened to salvage it, it is passed over. */
+/* Commits, and calls `each` for every key that is there at that moment, in log order (then that of the cold level):
+ * once, with its value of that moment. A key that is deleted during the scan may be left out. Stops at the first result
+ * other than 0 and returns it. Holds back what compaction would free. `each` may use the session, but not scan with it.
+ * -EUCLEAN: a record is damaged; in a store that was opened to salvage it, it is passed over. */
 STORE_NODISCARD int store_scan(struct store_session *session, store_each each, void *ctx);
 /* The same for every record and tombstone of the log, live or not; the cold level is passed over. */
 STORE_NODISCARD int store_scan_log(struct store_session *session, store_each each, void *ctx);
@@ -419,7 +420,7 @@ struct store_stats {
     uint64_t cold_disk_bytes, cold_memory_bytes;
     uint64_t cold_entries, cold_chunks; /* entries: about as many as keys, those that are dead by now too */
     uint64_t cold_migrated;             /* records that were put there since the store was opened */
-    int compaction_failed;                 /* 0, or the -errno of the last round */
+    int compaction_failed;              /* 0, or the -errno of the last round */
     uint64_t index_buckets, index_overflow_buckets;
     uint64_t reads_memory, reads_device;
     uint64_t bytes_read; /* by reads_device */
