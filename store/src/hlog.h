@@ -64,6 +64,7 @@ struct hlog {
     _Alignas(64) _Atomic uint64_t tail;
 
     _Alignas(64) pthread_mutex_t flush_lock;
+    uint64_t written;               /* what is beyond `flushed` and below it are zeros that were written ahead */
     uint64_t sealed;                /* start of the first record without a checksum */
     uint64_t extent_begin;          /* end of the last commit record put */
     uint64_t chain_before;          /* of the last commit */
@@ -142,6 +143,11 @@ int hlog_promise_reserve(struct hlog *log);
 /* Writes everything that starts below `until` (<= tail), making it immutable first. flush_lock held.
  * -errno of the device; what was not written is tried again by the next call. */
 int hlog_flush(struct hlog *log, uint64_t until);
+
+/* After the flush of a commit and before its sync: a sync of blocks that were allocated and never written has to change
+ * metadata of the filesystem, which takes it about twice as long. So small commits find zeros where they are going to
+ * be: they are written with one of them for those that follow. flush_lock held. */
+void hlog_write_zeros(struct hlog *log, uint64_t committed_bytes);
 
 /* Puts a commit record at the tail, with the log to itself (the gate is closed, nobody writes): all
  * below it becomes read-only. Room for two blocks must be there. Returns the end of the commit. */

@@ -138,8 +138,7 @@ static int open_device_log(struct store *store, struct store_opened *opened)
         return -EUCLEAN;
     }
     uint64_t reach = superblock_reach(&store->superblock);
-    if (rc == 0 && device_log_allocated(store->device_log) < reach && store->superblock.checkpoint.image != 0 &&
-        !store->salvage) {
+    if (rc == 0 && device_log_allocated(store->device_log) < reach && reach > HLOG_FIRST_ADDRESS && !store->salvage) {
         snprintf(opened->message, sizeof opened->message,
                  "the log ends at %llu, and was on disk up to %llu; restore the missing segment files from a backup",
                  (unsigned long long)device_log_allocated(store->device_log), (unsigned long long)reach);
