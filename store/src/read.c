@@ -126,8 +126,10 @@ static void find_chain(struct store *store, struct store_read *read)
 
     read->priv.entry = 0;
     if (snapshot) {
-        read->priv.low = snapshot->at.begin.address;
-        read->priv.ceiling = snapshot->at.end.address;
+        if (!read->priv.pinned) {
+            read->priv.low = snapshot->at.begin.address;
+            read->priv.ceiling = snapshot->at.end.address;
+        }
         read->priv.address = snapshot->image ? index_image_find(snapshot->image, read->priv.hash) : 0;
         return;
     }

@@ -12,8 +12,10 @@
 
 void salvage_tell(struct salvage *salvage, const struct store_damage *damage)
 {
-    if (salvage->to.damage)
-        salvage->to.damage(salvage->to.ctx, damage);
+    int rc = salvage->to.damage ? salvage->to.damage(salvage->to.ctx, damage) : 0;
+
+    if (rc < 0 && salvage->refused == 0)
+        salvage->refused = rc;
 }
 
 void salvage_progress(struct salvage *salvage, uint64_t done_bytes, uint64_t total_bytes)
@@ -152,6 +154,7 @@ static void tell_log(struct salvage *salvage, const struct salvage_lost *lost)
     salvage_tell(salvage, &(struct store_damage){.kind = STORE_DAMAGE_LOG,
                                                  .address = lost->address,
                                                  .len_bytes = lost->len_bytes,
+                                                 .unreadable = lost->unreadable,
                                                  .snapshot = salvage->snapshot,
                                                  .key = lost->key,
                                                  .key_len = lost->key ? lost->key_len : 0,
@@ -191,7 +194,7 @@ int salvage_look(struct scan *scan, uint64_t at, uint64_t stop, uint64_t version
         salvage_lost_fini(ret_lost);
     ret_lost->len_bytes = next - at;
     *ret_next = next;
-    return rc;
+    return rc < 0 ? rc : scan_is_unreadable(scan, at, next, &ret_lost->unreadable);
 }
 
 int salvage_pass(struct salvage *salvage, struct scan *scan, uint64_t at, uint64_t limit, uint64_t version,
@@ -272,6 +275,7 @@ static int check_image(struct salvage *salvage, const struct checkpoint *at, uin
     if (rc == 0 || rc == -ENOMEM)
         return rc;
     *ret_damaged = true;
+    damage.unreadable = rc != -EUCLEAN && rc != -ENOENT;
     salvage_tell(salvage, &damage);
     return 0;
 }

@@ -287,7 +287,7 @@ static int open_parts(struct store *store, struct store_opened *opened)
     if ((rc = epoch_open(&store->epoch)) < 0 || (rc = open_device_log(store, opened)) < 0 ||
         (rc = recover(store, opened)) < 0)
         return rc;
-    if (store->salvage && (rc = salvage_snapshots(store->salvage)) < 0)
+    if (store->salvage && ((rc = salvage_snapshots(store->salvage)) < 0 || (rc = store->salvage->refused) < 0))
         return rc;
     if ((rc = open_log(store, opened)) < 0)
         return rc;
