@@ -151,6 +151,7 @@ static int take_damage(void *ctx, const struct store_damage *told)
 
 int check_gone(struct check *c)
 {
+    static uint8_t whole[FS_CHUNK_BYTES]; /* else the head of a large value is all that is looked at */
     int rc = 0;
 
     for (uint64_t i = 0; i < c->gone_count && rc == 0; i++) {
@@ -158,7 +159,7 @@ int check_gone(struct check *c)
         const struct fs_key *key = &gone->key;
         struct fault *told = gone->fault < c->fault_count ? &c->faults[gone->fault] : NULL;
         uint32_t len;
-        int got = check_get(c, key, NULL, 0, &len);
+        int got = check_get(c, key, whole, sizeof whole, &len);
         if (got != -EIO || check_key_ino(key->bytes, key->len) == 0) {
             rc = got < 0 && got != -EIO ? got : 0;
         } else if (told && told->kind == FAULT_STORE && told->snapshot == check_tree_id(c)) {
@@ -305,10 +306,11 @@ static int open_store(struct check *c, bool read_only, struct fs_checked *checke
     int rc = store_open(c->device, &options, &c->store, &opened);
     if (rc < 0) {
         snprintf(checked->message, sizeof checked->message, "%s",
-                 rc == -ENOENT    ? "there is no store here; name the directory of one"
-                 : c->failed < 0  ? "it reads differently each time; look at the disk and the kernel's messages; nothing "
-                                    "was changed"
-                                  : opened.message);
+                 rc == -ENOENT ? "there is no store here; name the directory of one"
+                 : c->repairing && c->failed < 0
+                     ? "it reads differently each time; look at the disk and the kernel's messages; nothing "
+                       "was changed"
+                     : opened.message);
         return rc;
     }
     struct store_stats stats;
@@ -449,7 +451,8 @@ static int check_and_mend(struct check *c, struct fs_checked *checked)
     c->fault_count = c->fault_room = c->faults_untold = 0;
     if (rc == 0 && c->options.repair && left > fixed && c->unreadable) {
         snprintf(checked->message, sizeof checked->message,
-                 "the disk could not read some of it; copy the files of the store to another disk (ddrescue(1) does, sectors "
+                 "the disk could not read some of it; copy the files of the store to another disk (ddrescue(1) does, "
+                 "sectors "
                  "that cannot be read included), and mend the copy; nothing was changed");
     } else if (rc == 0 && c->options.repair && left > fixed) {
         rc = mend(c, checked, found, count, &left);

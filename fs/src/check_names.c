@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 /*
- * check_names: paths for inodes of the tree that is being read. Names are not kept while it is checked; those of the few
- * that are at fault are looked for afterwards: one scan for their own names, one for those of the directories above.
+ * check_names: paths for inodes of the tree that is being read. Names are not kept while it is checked; those of the
+ * few that are at fault are looked for afterwards: one scan for their own names, one for those of the directories
+ * above.
  */
 #include "checking.h"
 

@@ -113,7 +113,7 @@ struct named { /* how to get to an inode */
     char *name;
 };
 
-struct gone { /* a key of which a record is damaged */
+struct gone {                /* a key of which a record is damaged */
     uint64_t address, fault; /* number of the fault that was told of it */
     struct fs_key key;
 };
@@ -126,7 +126,7 @@ struct check {
     const struct store_snapshot *tree; /* that is being read; NULL: the live one */
     const struct snapshot *tree_of;    /* likewise */
     bool repairing;
-    bool unreadable; /* the device could not read something */
+    bool unreadable;           /* the device could not read something */
     struct rebuild *rebuild;   /* while directories are made anew */
     struct unmasked *unmasked; /* while masks are */
 

@@ -240,10 +240,8 @@ int store_snapshot_list(struct store *store, int (*each)(void *ctx, const struct
     pthread_mutex_lock(&store->checkpoint_lock);
     for (uint32_t i = 0; i < store->superblock.snapshot_count && rc == 0; i++) {
         const struct snapshot_entry *e = &store->superblock.snapshots[i];
-        struct store_snapshot_info info = {.id = e->id,
-                                           .time_ns = e->time_ns,
-                                           .begin = e->at.begin.address,
-                                           .address = e->at.end.address};
+        struct store_snapshot_info info = {
+            .id = e->id, .time_ns = e->time_ns, .begin = e->at.begin.address, .address = e->at.end.address};
         memcpy(info.label, e->label, sizeof info.label);
         rc = each(ctx, &info);
     }
