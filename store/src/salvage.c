@@ -261,15 +261,14 @@ static int check_image(struct salvage *salvage, const struct checkpoint *at, uin
 {
     struct store *store = salvage->store;
     struct store_damage damage = {.kind = STORE_DAMAGE_IMAGE, .snapshot = snapshot};
-    const void *bytes;
-    uint64_t len;
+    struct image image;
 
     *ret_damaged = false;
     if (at->image == 0)
         return 0;
-    int rc = image_map(store, at, &bytes, &len, &damage.what);
+    int rc = image_open(&image, store, at, &damage.what);
     if (rc == 0)
-        device_unmap(store->device, bytes, len);
+        image_close(&image);
     if (rc == -ENOENT)
         damage.what = "the file is missing";
     if (rc == 0 || rc == -ENOMEM)
@@ -366,18 +365,18 @@ static int repair_images(struct store *store)
         struct checkpoint *at = &sb->snapshots[i].at;
         struct index *index = NULL;
         const char *why;
-        const void *bytes;
-        uint64_t len, image = sb->next_image;
-        if (image_map(store, at, &bytes, &len, &why) == 0) {
-            device_unmap(store->device, bytes, len);
+        struct image image;
+        uint64_t number = sb->next_image;
+        if (image_open(&image, store, at, &why) == 0) {
+            image_close(&image);
             continue;
         }
         rc = index_of(store, at, &index);
         if (rc == 0)
-            rc = image_save(store, index, image);
+            rc = image_save(store, index, number);
         if (rc == 0) {
             sb->next_image++;
-            at->image = image;
+            at->image = number;
         }
         if (index)
             index_close(index);
