@@ -167,6 +167,15 @@ static int take_commit(struct recovery *r, const struct commit_record *c, uint64
     return rc < 0 ? rc : 1;
 }
 
+/* No store has ever taken a value of more than a quarter of a segment. */
+static void note_largest(struct superblock *sb, uint64_t capacity)
+{
+    if (capacity > sb->segment_bytes / 4)
+        capacity = sb->segment_bytes / 4;
+    if (capacity > sb->largest)
+        sb->largest = (uint32_t)capacity;
+}
+
 static int take_record(struct recovery *r, const struct scan_item *item, uint64_t at)
 {
     const struct record *record = item->record;
@@ -182,6 +191,7 @@ static int take_record(struct recovery *r, const struct scan_item *item, uint64_
     r->version = found.version;
     r->chain = chain_fold(r->chain, item->seal);
     r->records++;
+    note_largest(&r->store->superblock, record->capacity);
     int rc = remember(r, &found);
     return rc < 0 ? rc : 1;
 }

@@ -120,6 +120,7 @@ static int checkpoint_install(struct store *store, const struct checkpoint *at)
     struct checkpoint before = store->superblock.checkpoint;
 
     store->superblock.checkpoint = *at;
+    store->superblock.largest = atomic_load_explicit(&store->log.largest, memory_order_relaxed);
     int rc = superblock_write(store->device, &store->superblock);
     if (rc < 0) {
         store->superblock.checkpoint = before;

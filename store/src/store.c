@@ -227,9 +227,20 @@ void store_balance(struct store *store)
     cache_limit(&store->cache, left > log_part ? left - log_part : 0);
 }
 
+/* Log memory that the largest value in the log needs to be moved, whatever the budget: four times as much. */
+static uint64_t least_log_bytes(const struct store *store)
+{
+    uint64_t least = LOG_MIN;
+
+    while (least / 4 < store->superblock.largest)
+        least *= 2;
+    return least;
+}
+
 static int open_log(struct store *store, struct store_opened *opened)
 {
     struct superblock *sb = &store->superblock;
+    uint64_t least = least_log_bytes(store);
     int rc = store->options.read_only ? 0 : take_possession(store, opened);
 
     if (rc < 0)
@@ -237,12 +248,15 @@ static int open_log(struct store *store, struct store_opened *opened)
     rc = device_queue_open(store->device, FLUSH_DEPTH, &store->flush_queue);
     if (rc < 0)
         return rc;
-    rc = hlog_open(&store->log, store->options.log_bytes, mutable_bytes(store), sb->segment_bytes,
+    if (store->options.log_bytes < least)
+        store->options.log_bytes = least;
+    rc = hlog_open(&store->log, store->options.log_bytes, least, mutable_bytes(store), sb->segment_bytes,
                    store->begin_at.address, store->committed.address, sb->store_id, store->epoch, store->device_log,
                    store->flush_queue);
     if (rc < 0)
         return rc;
     store->log_open = true;
+    store->log.largest = sb->largest;
     rc = cache_open(&store->cache, cache_size(store), store->epoch);
     if (rc < 0)
         return rc;
