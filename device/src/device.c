@@ -59,6 +59,12 @@ int64_t device_file_size(struct device *device, int file)
     return device->ops->file_size(device, file);
 }
 
+int device_file_read(struct device *device, int file, uint64_t offset, void *buf, uint32_t len)
+{
+    assert(file >= 0);
+    return device->ops->file_read(device, file, offset, buf, len);
+}
+
 int device_file_allocate(struct device *device, int file, uint64_t offset, uint64_t len)
 {
     assert(file >= 0 && len > 0);

@@ -109,7 +109,9 @@ static int directory_file_open(struct device *device, const char *name, unsigned
         open_flags |= O_CREAT;
     if (flags & DEVICE_FILE_TRUNCATE)
         open_flags |= O_TRUNC;
-    int fd = open_direct(directory_of(device)->fd, name, open_flags);
+    int dir_fd = directory_of(device)->fd;
+    int fd = flags & DEVICE_FILE_CACHED ? fd_above_stdio(openat(dir_fd, name, open_flags, 0600))
+                                        : open_direct(dir_fd, name, open_flags);
     if (fd < 0)
         return fd;
     struct stat st;
@@ -132,6 +134,20 @@ static int64_t directory_file_size(struct device *device, int file)
     (void)device;
     struct stat st;
     return fstat(file, &st) < 0 ? -errno : st.st_size;
+}
+
+static int directory_file_read(struct device *device, int file, uint64_t offset, void *buf, uint32_t len)
+{
+    (void)device;
+    for (uint32_t done = 0; done < len;) {
+        ssize_t got = pread(file, (char *)buf + done, len - done, (off_t)(offset + done));
+        if (got < 0 && errno == EINTR)
+            continue;
+        if (got <= 0)
+            return got < 0 ? -errno : -EIO;
+        done += (uint32_t)got;
+    }
+    return 0;
 }
 
 static int directory_file_allocate(struct device *device, int file, uint64_t offset, uint64_t len)
@@ -275,6 +291,7 @@ static const struct device_ops directory_ops = {
     .file_open = directory_file_open,
     .file_close = directory_file_close,
     .file_size = directory_file_size,
+    .file_read = directory_file_read,
     .file_allocate = directory_file_allocate,
     .file_punch = directory_file_punch,
     .file_sync = directory_file_sync,

@@ -362,6 +362,7 @@ static const struct device_ops record_ops = {
     .file_open = record_file_open,
     .file_close = wrap_file_close,
     .file_size = wrap_file_size,
+    .file_read = wrap_file_read,
     .file_allocate = record_file_allocate,
     .file_punch = record_file_punch,
     .file_sync = record_file_sync,

@@ -21,12 +21,13 @@ static uint64_t limit_min(uint64_t size)
     return size / 4 > least ? size / 4 : least;
 }
 
-int hlog_open(struct hlog *log, uint64_t size, uint64_t mutable_bytes, uint64_t segment_bytes, uint64_t begin,
-              uint64_t tail, uint64_t store_id, struct epoch *epoch, struct device_log *device,
+int hlog_open(struct hlog *log, uint64_t size, uint64_t least, uint64_t mutable_bytes, uint64_t segment_bytes,
+              uint64_t begin, uint64_t tail, uint64_t store_id, struct epoch *epoch, struct device_log *device,
               struct device_queue *queue)
 {
     *log = (struct hlog){.size = size, .store_id = store_id, .epoch = epoch, .device = device, .queue = queue};
-    log->boundary = limit_min(size) < segment_bytes ? limit_min(size) : segment_bytes;
+    log->least = limit_min(size) > least ? limit_min(size) : least;
+    log->boundary = log->least < segment_bytes ? log->least : segment_bytes;
     log->limit = size;
     log->page = size / 64;
     log->mutable_bytes = mutable_bytes;
@@ -407,8 +408,8 @@ static uint64_t mutable_bytes(const struct hlog *log)
 
 void hlog_limit(struct hlog *log, uint64_t bytes)
 {
-    if (bytes < limit_min(log->size))
-        bytes = limit_min(log->size);
+    if (bytes < log->least)
+        bytes = log->least;
     atomic_store_explicit(&log->limit, bytes < log->size ? bytes : log->size, memory_order_relaxed);
 }
 
