@@ -154,10 +154,10 @@ static void take_result(struct cold_read *cr, int result)
     cr->read->result = result;
 }
 
-int cold_is_live(struct cold *cold, struct store_session *session, const void *key, uint32_t key_len, uint64_t address,
-                 uint64_t ceiling)
+int cold_is_live(struct cold *cold, struct store_session *session, const struct store_snapshot *snapshot,
+                 const void *key, uint32_t key_len, uint64_t address, uint64_t ceiling)
 {
-    struct store_read read = {.key = key, .key_len = key_len};
+    struct store_read read = {.key = key, .key_len = key_len, .snapshot = snapshot};
     struct cold_read cr = {.cold = cold, .session = session, .read = &read, .done = take_result};
 
     cr.above = address + 1;

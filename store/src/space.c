@@ -11,7 +11,7 @@
 #define LOOK_MS 100
 #define ROOM_MIN (UINT64_C(4) << 20) /* less is not worth a round */
 #define PACE_BYTES (1u << 20)
-#define COLD_LOGS 4    /* a log with a cold level is kept at so many times its memory: younger records may change yet */
+#define COLD_LOGS 8    /* a log with a cold level is kept at so many times its memory: younger records may change yet */
 #define BRAKE_NS 5     /* per byte appended and step of the brake: 200 MB/s at the first */
 #define HOLD_NS 500000 /* a shorter sleep is put off */
 
@@ -49,7 +49,7 @@ static void sample_cold(struct store_session *s, const struct record *r, uint64_
     if (!s->store->chunks || hash % COLD_SHARE != 0)
         return;
     sample->bytes += size * COLD_SHARE;
-    if (cold_is_live(s->store->chunks, s, r->bytes, record_key_len(r), at, UINT64_MAX) == 1)
+    if (cold_is_live(s->store->chunks, s, NULL, r->bytes, record_key_len(r), at, UINT64_MAX) == 1)
         sample->live += size * COLD_SHARE;
 }
 

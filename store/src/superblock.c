@@ -21,8 +21,8 @@ struct disk_superblock {
     uint32_t snapshot_count;
     uint32_t index_bits;
     uint32_t hole_count;
-    uint32_t is_cold_level; /* format 5: 0 or 1 */
-    uint64_t cold_id;       /* format 5 */
+    uint32_t largest;
+    uint64_t cold_id; /* format 5: of the cold level; store_id: it is one */
 };
 static_assert(sizeof(struct checkpoint) == 64 && sizeof(struct disk_superblock) == 168, "superblock layout");
 static_assert(sizeof(struct snapshot_entry) == 336, "snapshot entry layout");
@@ -143,15 +143,16 @@ static int decode(struct disk_superblock *d, uint32_t len, struct superblock *sb
         return -EUCLEAN;
     uint64_t segment = d->segment_bytes;
     if (segment < (1u << 20) || segment > (1u << 30) || (segment & (segment - 1)) || d->index_bits < 10 ||
-        d->index_bits > 53 || !is_sound(d) || d->is_cold_level > 1 ||
-        (d->is_cold_level == 1 || d->cold_id != 0) != (d->format == SUPERBLOCK_FORMAT_COLD))
+        d->index_bits > 53 || d->largest > segment / 4 || !is_sound(d) ||
+        (d->cold_id != 0) != (d->format == SUPERBLOCK_FORMAT_COLD))
         return -EUCLEAN;
     *sb = (struct superblock){.sequence = d->sequence,
                               .store_id = d->store_id,
                               .segment_bytes = segment,
                               .index_bits = d->index_bits,
-                              .is_cold_level = d->is_cold_level == 1,
-                              .cold_id = d->cold_id,
+                              .largest = d->largest,
+                              .is_cold_level = d->cold_id != 0 && d->cold_id == d->store_id,
+                              .cold_id = d->cold_id == d->store_id ? 0 : d->cold_id,
                               .incarnation = d->incarnation,
                               .incarnation_begin = d->incarnation_begin,
                               .next_image = d->next_image,
@@ -270,6 +271,7 @@ static int write_one(struct device *device, struct superblock *sb)
                                   .store_id = sb->store_id,
                                   .segment_bytes = sb->segment_bytes,
                                   .index_bits = sb->index_bits,
+                                  .largest = sb->largest,
                                   .incarnation = sb->incarnation,
                                   .incarnation_begin = sb->incarnation_begin,
                                   .next_image = sb->next_image,
@@ -277,8 +279,7 @@ static int write_one(struct device *device, struct superblock *sb)
                                   .checkpoint = sb->checkpoint,
                                   .snapshot_count = sb->snapshot_count,
                                   .hole_count = holes,
-                                  .is_cold_level = sb->is_cold_level,
-                                  .cold_id = sb->cold_id};
+                                  .cold_id = sb->is_cold_level ? sb->store_id : sb->cold_id};
     struct snapshot_entry *snapshots = (void *)(d + 1);
     if (sb->snapshot_count > 0)
         memcpy(snapshots, sb->snapshots, sb->snapshot_count * sizeof *sb->snapshots);

@@ -66,6 +66,7 @@ struct superblock {
     uint32_t index_bits;        /* of the hash that an entry of the index stands for; constant: index.h */
     bool is_cold_level;         /* of another store: made of chunks and cold records (cold.h) */
     uint64_t cold_id;           /* store_id of the cold level; 0: there is none */
+    uint32_t largest;           /* room of the largest value in the log up to the checkpoint; 0: none, or not known */
     uint64_t incarnation;       /* counts opens for writing */
     uint64_t incarnation_begin; /* tail at this open: commits of older ones beyond it are left-overs */
     uint64_t next_image, next_snapshot;

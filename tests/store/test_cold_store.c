@@ -221,6 +221,58 @@ START_TEST(a_deleted_key_does_not_come_back_from_the_cold_level)
 }
 END_TEST
 
+/* ---- iteration -------------------------------------------------------------------------------------------- */
+
+static const struct model *seen; /* what is to be shown */
+static bool shown[KEYS];
+static unsigned others;
+
+static int see(void *ctx, const struct store_item *item)
+{
+    static uint8_t want[VALUE_MAX];
+    char key[64];
+    int i = -1;
+
+    (void)ctx;
+    ck_assert_ptr_nonnull(item->value);
+    if (sscanf(item->key, "key-%d-", &i) != 1) {
+        others++;
+        return 0;
+    }
+    ck_assert_int_lt(i, KEYS);
+    ck_assert_uint_eq(make_key(key, i), item->key_len);
+    ck_assert_msg(!shown[i], "key %d is shown twice", i);
+    shown[i] = true;
+    ck_assert_uint_eq(item->value_len, seen->len[i]);
+    fill(want, i, seen->stamp[i], seen->len[i]);
+    ck_assert_mem_eq(item->value, want, seen->len[i]);
+    if (dice(200) == 0) /* held back meanwhile */
+        ck_assert_int_eq(store_compact(store, UINT64_MAX), 0);
+    return 0;
+}
+
+static void expect_scan(const struct model *model, const struct store_snapshot *snapshot)
+{
+    memset(shown, 0, sizeof shown);
+    seen = model;
+    ck_assert_int_eq(snapshot ? store_snapshot_scan(session, snapshot, see, NULL) : store_scan(session, see, NULL), 0);
+    for (int i = 0; i < KEYS; i++)
+        ck_assert_msg(shown[i] == (model->len[i] != UINT32_MAX), "key %d: shown %d", i, shown[i]);
+}
+
+START_TEST(iteration_shows_each_key_once_whichever_level_has_it)
+{
+    for (int round = 0; round < 8; round++) {
+        for (int n = 0; n < 4000; n++)
+            step_or_more();
+        if (round % 2)
+            make_cold();
+        expect_scan(&now, NULL);
+    }
+    ck_assert_uint_gt(others, 0);
+}
+END_TEST
+
 /* ---- snapshots ---------------------------------------------------------------------------------------------- */
 
 static int count_snapshots(void *ctx, const struct store_snapshot_info *info)
@@ -261,6 +313,7 @@ START_TEST(a_snapshot_is_one_moment_of_both_levels)
         for (int k = 0; k < 4; k++) {
             ck_assert_int_eq(store_snapshot_open(store, id[k], &snapshot), 0);
             expect_all(&then[k], snapshot);
+            expect_scan(&then[k], snapshot);
             store_snapshot_close(snapshot);
         }
         expect_all(&now, NULL);
@@ -314,51 +367,6 @@ START_TEST(a_snapshot_of_the_cold_level_alone_is_dropped)
 }
 END_TEST
 
-/* ---- iteration -------------------------------------------------------------------------------------------- */
-
-static bool shown[KEYS];
-static unsigned others;
-
-static int see(void *ctx, const struct store_item *item)
-{
-    static uint8_t want[VALUE_MAX];
-    char key[64];
-    int i = -1;
-
-    (void)ctx;
-    ck_assert_ptr_nonnull(item->value);
-    if (sscanf(item->key, "key-%d-", &i) != 1) {
-        others++;
-        return 0;
-    }
-    ck_assert_int_lt(i, KEYS);
-    ck_assert_uint_eq(make_key(key, i), item->key_len);
-    ck_assert_msg(!shown[i], "key %d is shown twice", i);
-    shown[i] = true;
-    ck_assert_uint_eq(item->value_len, now.len[i]);
-    fill(want, i, now.stamp[i], now.len[i]);
-    ck_assert_mem_eq(item->value, want, now.len[i]);
-    if (dice(200) == 0) /* held back meanwhile */
-        ck_assert_int_eq(store_compact(store, UINT64_MAX), 0);
-    return 0;
-}
-
-START_TEST(iteration_shows_each_key_once_whichever_level_has_it)
-{
-    for (int round = 0; round < 8; round++) {
-        for (int n = 0; n < 4000; n++)
-            step_or_more();
-        if (round % 2)
-            make_cold();
-        memset(shown, 0, sizeof shown);
-        ck_assert_int_eq(store_scan(session, see, NULL), 0);
-        for (int i = 0; i < KEYS; i++)
-            ck_assert_msg(shown[i] == (now.len[i] != UINT32_MAX), "key %d: shown %d", i, shown[i]);
-    }
-    ck_assert_uint_gt(others, 0);
-}
-END_TEST
-
 static void refused(struct device *at, const struct store_options *options, int error, const char *word)
 {
     struct store_opened opened;
@@ -377,6 +385,12 @@ static void count_damage(void *ctx, const struct store_damage *damage)
     (void)ctx;
     (void)damage;
     damages++;
+}
+
+static int count_told(void *ctx, const struct store_damage *damage)
+{
+    count_damage(ctx, damage);
+    return 0;
 }
 
 static uint64_t scrub_all(void)
@@ -424,7 +438,7 @@ static int pass_over(void *ctx, const struct store_item *item)
 
 START_TEST(damage_in_the_cold_level_is_told_and_never_read)
 {
-    struct store_salvage salvage = {.damage = count_damage};
+    struct store_salvage salvage = {.damage = count_told};
     struct store_options whole = tiny;
     struct store_stats level;
     unsigned lost = 0;
