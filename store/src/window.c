@@ -141,10 +141,12 @@ struct window *windows_claim(struct windows *windows, uint64_t from, uint64_t to
     bool next = follows(windows, begin);
     struct window_set *set = set_of(windows, begin);
     pthread_mutex_lock(&set->lock);
-    struct window *kept = find(set, begin); /* and not what is wanted of it: its second miss */
+    uint64_t part = from > begin ? from : begin;
+    struct window *kept = find(set, begin);
+    /* Kept, but not what is wanted: that is its second miss. Else what is missing is the window in front of it. */
     bool whole = kept || next || missed_again(set, begin);
-    if (!(kept && kept->reading) && (whole || nearby) && (claimed = kept ? kept : oldest(set))) {
-        uint64_t part = from > begin ? from : begin;
+    bool settled = kept && (kept->reading || (part >= kept->from && to <= kept->to));
+    if (!settled && (whole || nearby) && (claimed = kept ? kept : oldest(set))) {
         claimed->begin = begin;
         claimed->from = whole ? begin : part;
         claimed->to = whole || part + WINDOW_PART_BYTES > end ? end : part + WINDOW_PART_BYTES;
@@ -177,6 +179,8 @@ void windows_put(struct windows *windows, struct window *window, uint64_t len)
 
 void windows_drop(struct windows *windows, uint64_t address)
 {
+    if (windows->count == 0)
+        return;
     struct window_set *set = set_of(windows, begin_of(address));
 
     pthread_mutex_lock(&set->lock);
