@@ -16,7 +16,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
-#define SERVED_MAX (WINDOW_BYTES / 2) /* larger reads are worth a transfer of their own */
+#define SERVED_MAX WINDOW_BYTES /* larger reads are worth a transfer of their own */
 
 uint64_t log_read_stop(struct store *store, uint64_t address)
 {
