@@ -6,11 +6,16 @@
  * deleted in the unit that deletes the inode. So what a crash leaves is found at the next open.
  *
  * With no_background there is no thread: the list is worked off at the end of the call that added to it.
+ *
+ * What finds no room on a full disk is tried again: after a moment, or at the end of the next call.
  */
 #include "private.h"
 
 #include <errno.h>
 #include <stdlib.h>
+#include <time.h>
+
+#define AGAIN_MS 100
 
 static int remove_inode(struct fs_session *s, const struct dead *dead, bool xattrs)
 {
@@ -38,8 +43,7 @@ static int remove_inode(struct fs_session *s, const struct dead *dead, bool xatt
     return rc;
 }
 
-/* What fails (the disk is full, or damaged) is left to the next open. */
-static void reap(struct fs_session *s, const struct dead *dead)
+static int reap(struct fs_session *s, const struct dead *dead)
 {
     struct lockset locks;
     struct inode inode = {0};
@@ -53,6 +57,7 @@ static void reap(struct fs_session *s, const struct dead *dead)
     if ((rc == 0 && inode.nlink == 0) || rc == -ESTALE)
         rc = remove_inode(s, dead, inode.flags & INODE_XATTRS);
     unlock_write(&locks);
+    return rc;
 }
 
 static bool take(struct fs *fs, struct dead *ret_dead, bool wait)
@@ -67,13 +72,42 @@ static bool take(struct fs *fs, struct dead *ret_dead, bool wait)
     return got;
 }
 
+/* For a moment, or until the reaper is to stop. */
+static void pause_reaping(struct fs *fs)
+{
+    struct timespec until;
+
+    clock_gettime(CLOCK_REALTIME, &until);
+    until.tv_nsec += AGAIN_MS * 1000000L;
+    if (until.tv_nsec >= 1000000000) {
+        until.tv_sec++;
+        until.tv_nsec -= 1000000000;
+    }
+    pthread_mutex_lock(&fs->reap_lock);
+    while (!fs->reap_stop && pthread_cond_timedwait(&fs->reap_wake, &fs->reap_lock, &until) != ETIMEDOUT)
+        continue;
+    pthread_mutex_unlock(&fs->reap_lock);
+}
+
+/* Works off the list, or as much of it as there is room for: then false. What is damaged is left to the next open. */
+static bool reap_list(struct fs_session *s, bool wait)
+{
+    struct dead dead;
+
+    while (take(s->fs, &dead, wait))
+        if (device_is_full(reap(s, &dead))) {
+            reap_add(s->fs, dead.ino, dead.orphan);
+            return false;
+        }
+    return true;
+}
+
 static void *reaper(void *arg)
 {
     struct fs_session *s = arg;
-    struct dead dead;
 
-    while (take(s->fs, &dead, true))
-        reap(s, &dead);
+    while (!reap_list(s, true))
+        pause_reaping(s->fs);
     fs_session_close(s);
     return NULL;
 }
@@ -97,10 +131,8 @@ void reap_add(struct fs *fs, uint64_t ino, uint64_t orphan)
 
 void reap_drain(struct fs_session *s)
 {
-    struct dead dead;
-
-    while (!s->fs->reaper_runs && take(s->fs, &dead, false))
-        reap(s, &dead);
+    if (!s->fs->reaper_runs)
+        (void)reap_list(s, false);
 }
 
 static int find_orphans(struct fs_session *s)
