@@ -91,7 +91,8 @@ static int walk_head(struct store *store, struct store_read *read, uint64_t *at)
     return STORE_NOT_FOUND;
 }
 
-/* Walks the chain as far as memory goes, the log's and the cache's. STORE_PENDING: read->priv.address is on the device. */
+/* Walks the chain as far as memory goes, the log's and the cache's. STORE_PENDING: read->priv.address is on the device.
+ */
 static int walk_memory(struct store *store, struct store_read *read)
 {
     struct hlog *log = &store->log;
@@ -285,8 +286,8 @@ static uint64_t blocks_bytes(const struct store_io *sio, const struct record *he
 /* `head` stays in the buffer. */
 static void submit_blocks(struct store_io *sio, const struct record *head)
 {
-    uint64_t head_end = (uint64_t)((const uint8_t *)head - sio->buffer) +
-                        record_head_bytes(record_key_len(head), head->capacity);
+    uint64_t head_end =
+        (uint64_t)((const uint8_t *)head - sio->buffer) + record_head_bytes(record_key_len(head), head->capacity);
 
     sio->head = head;
     log_read(sio, sio->address + blocks_at(sio, head), blocks_bytes(sio, head), head_end, false);
@@ -338,11 +339,11 @@ static int check_record(struct store_io *sio)
     if (sio->address % 8 != 0 || (uint64_t)sio->io.result < skip + RECORD_HEADER_BYTES)
         return -EIO;
     uint64_t link = atomic_load_explicit(&r->link, memory_order_relaxed); /* a private copy */
-    uint64_t size = record_size(r);
-    if ((link & (RECORD_PAD | RECORD_COMMIT)) || r->value_len > r->capacity || sio->address + size > log_read_stop(store, sio->address) ||
-        (link & ADDRESS_MASK) >= sio->address)
+    uint64_t used = record_used_bytes(r);
+    if ((link & (RECORD_PAD | RECORD_COMMIT)) || r->value_len > r->capacity ||
+        sio->address + record_size(r) > log_read_stop(store, sio->address) || (link & ADDRESS_MASK) >= sio->address)
         return -EIO;
-    if (have >= size) {
+    if (have >= used) {
         if (!record_is_sound(r, link, sio->address, store->store_id))
             return -EIO;
         take(sio, r);
@@ -351,9 +352,9 @@ static int check_record(struct store_io *sio)
     uint64_t head = record_head_bytes(record_key_len(r), r->capacity);
     bool part = is_part(sio->read, r->value_len) && sio->io.buf == sio->buffer && head <= HEAD_BYTES_MAX;
     if (!part || have < head) {
-        if (sio->io.len >= round_up(skip + (part ? head : size), HLOG_BLOCK))
+        if (sio->io.len >= round_up(skip + (part ? head : used), HLOG_BLOCK))
             return -EIO;
-        log_read(sio, sio->address, part ? head : size, 0, false);
+        log_read(sio, sio->address, part ? head : used, 0, false);
         return 0;
     }
     if (!record_head_is_sound(r, link, sio->address, store->store_id))

@@ -56,7 +56,7 @@ struct commit_record {
     uint64_t link; /* RECORD_COMMIT */
     uint64_t version;
     uint64_t magic;
-    uint64_t seal; /* checksum of the other 120 bytes, bound to address and store */
+    uint64_t seal;         /* checksum of the other 120 bytes, bound to address and store */
     uint64_t extent_begin; /* end of the commit before it */
     uint64_t chain_before; /* chain of the commit before it */
     uint64_t chain;        /* chain_before folded with the checksum of every record of the extent */
@@ -116,6 +116,12 @@ static inline uint64_t record_stamp(uint64_t version, uint32_t key_len)
 static inline uint64_t record_size(const struct record *r)
 {
     return record_bytes(record_key_len(r), r->capacity);
+}
+
+/* Of that what it means: all but the room to grow. */
+static inline uint64_t record_used_bytes(const struct record *r)
+{
+    return record_head_bytes(record_key_len(r), r->capacity) + r->value_len;
 }
 
 static inline uint8_t *record_value(struct record *r)

@@ -5,16 +5,16 @@
  *
  * The log below `flushed` never changes and an address is used once, so a window cannot be stale, whoever writes or
  * compacts meanwhile. Space that is given back reads as what was or as zeros, in a window as from the device: what
- * is copied from here is verified as if the device had given it now, and whoever meets nothing sound below `begin` begins
- * again at the index (read.c, invariant 2).
+ * is copied from here is verified as if the device had given it now, and whoever meets nothing sound below `begin`
+ * begins again at the index (read.c, invariant 2).
  *
  * A window is read in part where the caller says that what is beside its record is wanted next, and whole where misses
- * tell that it is worth it: the first in a neighbourhood is a plain read, and is remembered; a second one soon after, or
- * one behind a window that was of use, reads all of it.
+ * tell that it is worth it: the first in a neighbourhood is a plain read, and is remembered; a second one soon after,
+ * or one behind a window that was of use, reads all of it.
  *
  * Invariants, under the lock of the set:
- *   1. A window is free (begin NONE), being read by whoever claimed it, or kept: then its bytes are the log's [from, to)
- *      and do not change until it is claimed anew.
+ *   1. A window is free (begin NONE), being read by whoever claimed it, or kept: then its bytes are the log's [from,
+ * to) and do not change until it is claimed anew.
  *   2. One that is being read is claimed, and written, by nobody else; from and to are constant then.
  *
  * Threads: any number. The locks are leaves, held for a copy of a few KiB at most.
@@ -61,8 +61,8 @@ void windows_close(struct windows *windows);
 /* Copies the log's bytes [from, to), at most WINDOW_BYTES, if they are kept. */
 bool windows_copy(struct windows *windows, uint64_t from, uint64_t to, uint8_t *buf);
 /* A read of [from, to), at most WINDOW_BYTES, has to go to the device. If the window in which it ends is worth reading,
- * or with `nearby` the part of it that begins with the read, claims it for the caller, who reads its [from, to) and calls
- * windows_put(); else NULL. */
+ * or with `nearby` the part of it that begins with the read, claims it for the caller, who reads its [from, to) and
+ * calls windows_put(); else NULL. */
 struct window *windows_claim(struct windows *windows, uint64_t from, uint64_t to, bool nearby);
 static inline uint8_t *window_bytes(const struct window *window)
 {

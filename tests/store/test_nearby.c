@@ -44,12 +44,8 @@ static void put_many(void)
 static int get(uint32_t i, bool nearby)
 {
     uint8_t got[LEN], want[LEN];
-    struct store_read read = {.key = &i,
-                              .key_len = sizeof i,
-                              .buf = got,
-                              .buf_len = LEN,
-                              .value_hint = LEN,
-                              .nearby = nearby};
+    struct store_read read = {
+        .key = &i, .key_len = sizeof i, .buf = got, .buf_len = LEN, .value_hint = LEN, .nearby = nearby};
     int rc = store_read_wait(session, &read);
 
     make_value(i, want);
@@ -90,8 +86,8 @@ START_TEST(reads_that_wait_together_share_a_window)
     for (uint32_t first = 0; first < 64 * 100; first += 64) {
         for (uint32_t k = 0; k < 64; k++) {
             keys[k] = first + k * 37 % 64;
-            reads[k] = (struct store_read){
-                .key = &keys[k], .key_len = 4, .buf = got[k], .buf_len = LEN, .value_hint = LEN};
+            reads[k] =
+                (struct store_read){.key = &keys[k], .key_len = 4, .buf = got[k], .buf_len = LEN, .value_hint = LEN};
             int rc = store_read(session, &reads[k]);
             ck_assert(rc == STORE_PENDING || rc == STORE_OK);
         }
@@ -184,7 +180,8 @@ START_TEST(a_window_that_cannot_be_read_costs_nothing_but_time)
         device_fault_arm(device, &(struct device_fault){.nth = 0});
     }
     reopen();
-    device_fault_arm(device, &(struct device_fault){.classes = DEVICE_FAULT_READ, .nth = 1, .sticky = true, .error = -EIO});
+    device_fault_arm(device,
+                     &(struct device_fault){.classes = DEVICE_FAULT_READ, .nth = 1, .sticky = true, .error = -EIO});
     for (uint32_t i = 0; i < 100; i++)
         ck_assert_int_eq(get(i, i % 2), -EIO);
     device_fault_arm(device, &(struct device_fault){.nth = 0});

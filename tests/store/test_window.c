@@ -10,7 +10,7 @@
 #include <time.h>
 
 enum { BLOCK = 4096, THREADS = 8, STRESS_MS = 1500, AREA = 24 }; /* AREA: windows that are asked for */
-#define AT(window) ((uint64_t)(window) * WINDOW_BYTES)
+#define AT(window) ((uint64_t)(window)*WINDOW_BYTES)
 
 static struct windows windows;
 static uint64_t seed;
