@@ -110,8 +110,8 @@ int store_commit(struct store *store)
 
 /* ---- the worker: flushes, evicts, commits by time, checkpoints by growth ------------------------- */
 
-#define CHECKPOINT_RETRY_MS 10000               /* after one that failed, on a full disk say */
-#define GROW_RETRY_MS 1000                      /* after a growth of the index that was refused memory */
+#define CHECKPOINT_RETRY_MS 10000                  /* after one that failed, on a full disk say */
+#define GROW_RETRY_MS 1000                         /* after a growth of the index that was refused memory */
 #define CHECKPOINT_GROWTH (UINT64_C(128) << 20) /* log to replay at most, more or less */
 #define CHECKPOINT_IMAGES 8u                    /* but an image is written only for so many times its size */
 

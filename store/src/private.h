@@ -20,7 +20,7 @@
 
 #define READ_BUFFER_BYTES (80u << 10) /* a 64 KiB value with its key, wherever it starts in a block */
 #define SESSION_READS 64              /* in flight per session */
-#define SESSION_WINDOWS 8             /* of those: of windows */
+#define SESSION_WINDOWS 8             /* likewise, of windows */
 #define SESSION_SEND 16               /* so many wait for each other before they are sent to the device */
 
 struct store {
@@ -33,10 +33,10 @@ struct store {
     struct cache cache;
     struct windows windows;
     struct device_queue *flush_queue; /* of whoever holds log.flush_lock */
-    struct store_options options;     /* constant, defaults filled in */
-    struct store_limits limits;       /* constant */
-    uint64_t store_id;                /* constant */
-    uint64_t index_buckets;           /* constant: to begin with, where no checkpoint says */
+    struct store_options options; /* constant, defaults filled in */
+    struct store_limits limits;   /* constant */
+    uint64_t store_id;            /* constant */
+    uint64_t index_buckets;       /* constant: to begin with, where no checkpoint says */
 
     /* The gate between units and commits. Closed only while a commit takes its place at the tail; a
      * unit that finds it closed waits outside the epoch. Both sides sequentially consistent
@@ -46,9 +46,9 @@ struct store {
 
     pthread_mutex_t commit_lock;
     pthread_cond_t commit_done;
-    bool committing;               /* somebody is the leader */
-    uint64_t commit_round;         /* commits finished, well or not */
-    int commit_result;             /* of the last one */
+    bool committing;             /* somebody is the leader */
+    uint64_t commit_round;       /* commits finished, well or not */
+    int commit_result;           /* of the last one */
     struct log_position committed; /* end of the last durable commit */
 
     pthread_mutex_t checkpoint_lock; /* superblock, images, snapshots */
@@ -72,7 +72,7 @@ struct store {
     _Atomic uint64_t commits, checkpoints; /* statistics; relaxed */
 
     pthread_mutex_t sessions_lock;
-    struct store_session *sessions;                                       /* open ones; sessions_lock */
+    struct store_session *sessions; /* open ones; sessions_lock */
     uint64_t closed_reads_memory, closed_reads_device, closed_bytes_read; /* of those that were closed; sessions_lock */
 };
 
@@ -80,13 +80,13 @@ struct store_io { /* a device read of one record; buffer of READ_BUFFER_BYTES or
     struct device_io io;
     struct store_session *session;
     struct store_read *read;
-    uint8_t *buffer, *large;   /* buffer: of the session's; large: NULL or what a record beyond it needed */
-    uint64_t address;          /* of the record */
+    uint8_t *buffer, *large; /* buffer: of the session's; large: NULL or what a record beyond it needed */
+    uint64_t address;        /* of the record */
     const struct record *head; /* sound, in `buffer`: what is being read is blocks [first, end) of its value. Or NULL */
     uint64_t first, end;
-    uint64_t from;         /* address of what io.buf is to get */
-    bool served;           /* it got it from a window */
-    struct store_io *next; /* of the free ones, the served ones, or those that wait for the same window */
+    uint64_t from;           /* address of what io.buf is to get */
+    bool served;             /* it got it from a window */
+    struct store_io *next;   /* of the free ones, the served ones, or those that wait for the same window */
 };
 
 struct window_io { /* a device read of a window */
@@ -106,12 +106,12 @@ struct store_session {
     struct store_io *free_ios;
     struct window_io window_ios[SESSION_WINDOWS];
     struct store_io *served_first, *served_last; /* have what they asked for: log_read_move_on() tells them */
-    uint8_t *buffers;                            /* of all ios; touched on use */
-    unsigned unsent; /* reads given to the queue since it was last polled, modulo SESSION_SEND */
-    struct store_read *waiting_first, *waiting_last;         /* no io free yet */
-    unsigned pending;                                        /* reads not done */
+    uint8_t *buffers; /* of all ios; touched on use */
+    unsigned unsent;  /* reads given to the queue since it was last polled, modulo SESSION_SEND */
+    struct store_read *waiting_first, *waiting_last; /* no io free yet */
+    unsigned pending;                                /* reads not done */
     _Atomic uint64_t reads_memory, reads_device, bytes_read; /* written by its thread, read by store_stats(); relaxed */
-    struct store_session *previous, *next;                   /* under sessions_lock */
+    struct store_session *previous, *next;       /* under sessions_lock */
 
     struct change *changes; /* of the open unit */
     unsigned change_count, change_room;
@@ -119,7 +119,7 @@ struct store_session {
     uint32_t keys_len, keys_room;
     uint64_t unit_bytes;
     bool unit_open;
-    uint64_t seed;    /* for back-off */
+    uint64_t seed; /* for back-off */
     uint64_t held_ns; /* space_hold_back(): to be slept */
 };
 

@@ -91,8 +91,7 @@ static int walk_head(struct store *store, struct store_read *read, uint64_t *at)
     return STORE_NOT_FOUND;
 }
 
-/* Walks the chain as far as memory goes, the log's and the cache's. STORE_PENDING: read->priv.address is on the device.
- */
+/* Walks the chain as far as memory goes, the log's and the cache's. STORE_PENDING: read->priv.address is on the device. */
 static int walk_memory(struct store *store, struct store_read *read)
 {
     struct hlog *log = &store->log;
@@ -286,8 +285,8 @@ static uint64_t blocks_bytes(const struct store_io *sio, const struct record *he
 /* `head` stays in the buffer. */
 static void submit_blocks(struct store_io *sio, const struct record *head)
 {
-    uint64_t head_end =
-        (uint64_t)((const uint8_t *)head - sio->buffer) + record_head_bytes(record_key_len(head), head->capacity);
+    uint64_t head_end = (uint64_t)((const uint8_t *)head - sio->buffer) +
+                        record_head_bytes(record_key_len(head), head->capacity);
 
     sio->head = head;
     log_read(sio, sio->address + blocks_at(sio, head), blocks_bytes(sio, head), head_end, false);

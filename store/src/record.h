@@ -56,7 +56,7 @@ struct commit_record {
     uint64_t link; /* RECORD_COMMIT */
     uint64_t version;
     uint64_t magic;
-    uint64_t seal;         /* checksum of the other 120 bytes, bound to address and store */
+    uint64_t seal; /* checksum of the other 120 bytes, bound to address and store */
     uint64_t extent_begin; /* end of the commit before it */
     uint64_t chain_before; /* chain of the commit before it */
     uint64_t chain;        /* chain_before folded with the checksum of every record of the extent */

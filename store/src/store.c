@@ -18,7 +18,7 @@
 #define INDEX_MIN 1024 /* buckets */
 #define FLUSH_DEPTH 16
 #define CACHE_MIN (UINT64_C(64) << 10)
-#define WINDOWS_PART 64
+#define WINDOWS_PART 64 /* of the budget is for windows: 16 of them in 64 MiB */
 
 static bool power_of_two(uint64_t n)
 {

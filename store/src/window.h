@@ -13,11 +13,11 @@
  * or one behind a window that was of use, reads all of it.
  *
  * Invariants, under the lock of the set:
- *   1. A window is free (begin NONE), being read by whoever claimed it, or kept: then its bytes are the log's [from,
- * to) and do not change until it is claimed anew.
+ *   1. A window is free (begin NONE), being read by whoever claimed it, or kept: then it has the log's bytes
+ *      [from, to), which do not change until it is claimed anew.
  *   2. One that is being read is claimed, and written, by nobody else; from and to are constant then.
  *
- * Threads: any number. The locks are leaves, held for a copy of a few KiB at most.
+ * Threads: any number. The locks are leaves, held for a copy of what one read wants: a few KiB, rarely more.
  */
 #ifndef STORE_WINDOW_H
 #define STORE_WINDOW_H
