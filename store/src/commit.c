@@ -31,7 +31,7 @@ static int close_gate(struct store *store)
     uint64_t need = 2 * HLOG_BLOCK;
 
     for (;;) {
-        int rc = hlog_make_room(log, need, 0);
+        int rc = hlog_make_room(log, need, HLOG_COMMITS);
         if (rc < 0)
             return rc;
         atomic_store(&store->gate_closed, true);

@@ -70,17 +70,10 @@ static void pad(struct hlog *log, uint64_t from, uint64_t to)
     }
 }
 
-static uint64_t left_by(const struct hlog *log, enum hlog_taker taker)
-{
-    if (taker == HLOG_WRITES)
-        return hlog_left_by_writes(log);
-    return taker == HLOG_MOVES ? HLOG_LEFT_BY_MOVES : HLOG_LEFT_BY_FREES;
-}
-
 int hlog_reserve(struct hlog *log, uint64_t bytes, uint64_t largest, enum hlog_taker taker,
                  struct hlog_space *ret_space)
 {
-    uint64_t left = left_by(log, taker);
+    uint64_t left = hlog_left_by(log, taker);
     uint64_t tail = atomic_load_explicit(&log->tail, memory_order_relaxed); /* the CAS decides */
 
     for (;;) {
@@ -327,6 +320,11 @@ static int promise_space(struct hlog *log, uint64_t end)
     return rc;
 }
 
+int hlog_promise_reserve(struct hlog *log)
+{
+    return promise_space(log, atomic_load(&log->tail) + hlog_left_by(log, HLOG_WRITES));
+}
+
 /* Moves head to `until` or beyond, at least to `must`. A record that lies across them, or the block that
  * it ends in, may not be written yet: then everything is. */
 static int flush_and_evict(struct hlog *log, uint64_t until, uint64_t must)
@@ -355,7 +353,7 @@ int hlog_make_room(struct hlog *log, uint64_t bytes, enum hlog_taker taker)
 {
     uint64_t tail = atomic_load(&log->tail);
     uint64_t end = tail + bytes;
-    int rc = promise_space(log, end + left_by(log, taker));
+    int rc = promise_space(log, end + hlog_left_by(log, taker));
 
     if (rc < 0)
         return rc;
@@ -402,7 +400,7 @@ bool hlog_wants_maintenance(const struct hlog *log)
     return tail - atomic_load_explicit(&log->flushed, memory_order_relaxed) > mutable_bytes(log) + limit / 16 ||
            tail + POPULATE_BYTES / 2 > atomic_load_explicit(&log->populated, memory_order_relaxed) ||
            tail - atomic_load_explicit(&log->safe_head, memory_order_relaxed) > limit - limit / 8 ||
-           tail + hlog_left_by_writes(log) + (1u << 20) > atomic_load_explicit(&log->space, memory_order_relaxed);
+           tail + hlog_left_by(log, HLOG_WRITES) + (1u << 20) > atomic_load_explicit(&log->space, memory_order_relaxed);
 }
 
 int hlog_maintain(struct hlog *log)
@@ -410,7 +408,8 @@ int hlog_maintain(struct hlog *log)
     uint64_t tail = atomic_load(&log->tail);
     int rc = 0;
 
-    (void)promise_space(log, tail + hlog_left_by_writes(log) + (2u << 20)); /* ENOSPC is told to whoever needs it */
+    (void)promise_space(log,
+                        tail + hlog_left_by(log, HLOG_WRITES) + (2u << 20)); /* ENOSPC is told to whoever needs it */
     populate(log, tail);
     uint64_t keep = limit_of(log) / 4 * 3;
     if (tail - atomic_load(&log->flushed) > mutable_bytes(log))

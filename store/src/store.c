@@ -154,7 +154,7 @@ static int open_device_log(struct store *store, struct store_opened *opened)
  * of this is a store, or an empty directory. */
 static void take_back(struct store *store)
 {
-    uint64_t segments = (HLOG_FIRST_ADDRESS + HLOG_LEFT_BY_WRITES + (1u << 20)) / store->superblock.segment_bytes + 1;
+    uint64_t segments = (HLOG_FIRST_ADDRESS + HLOG_LEFT_MIN + (1u << 20)) / store->superblock.segment_bytes + 1;
     char name[DEVICE_NAME_MAX + 1];
     int rc = 0;
 
@@ -183,7 +183,7 @@ static int take_possession(struct store *store, struct store_opened *opened)
         rc = superblock_write(store->device, sb);
     bool possessed = rc == 0;
     if (rc == 0)
-        rc = device_log_allocate(store->device_log, tail + HLOG_LEFT_BY_WRITES + (1u << 20));
+        rc = device_log_allocate(store->device_log, tail + HLOG_LEFT_MIN + (1u << 20));
     if (device_is_full(rc) && possessed && !opened->created)
         rc = 0; /* a full disk can still be read, and deleted from as far as the reserve goes */
     if (rc < 0 && opened->created)
