@@ -95,7 +95,7 @@ bool windows_copy(struct windows *windows, uint64_t from, uint64_t to, uint8_t *
     return copy(windows, from, end, buf) && copy(windows, end, to, buf + (end - from));
 }
 
-/* Is the window in front of it there, whole, and of use? */
+/* Is the window in front of it there, whole, and of use, or on its way? */
 static bool follows(struct windows *windows, uint64_t begin)
 {
     if (begin == 0)
@@ -103,7 +103,7 @@ static bool follows(struct windows *windows, uint64_t begin)
     struct window_set *set = set_of(windows, begin - WINDOW_BYTES);
     pthread_mutex_lock(&set->lock);
     const struct window *before = find(set, begin - WINDOW_BYTES);
-    bool useful = before && before->to - before->from == WINDOW_BYTES && before->hits >= USEFUL;
+    bool useful = before && before->to - before->from == WINDOW_BYTES && (before->reading || before->hits >= USEFUL);
     pthread_mutex_unlock(&set->lock);
     return useful;
 }

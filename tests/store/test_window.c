@@ -81,6 +81,9 @@ START_TEST(one_behind_a_window_of_use_is_read_at_once)
     struct window *w = windows_claim(&windows, AT(4) - BLOCK, AT(4) + BLOCK, false);
     ck_assert_ptr_nonnull(w);
     ck_assert_uint_eq(w->begin, AT(4));
+    struct window *next = windows_claim(&windows, AT(5), AT(5) + BLOCK, false); /* 4 is on its way, whole */
+    ck_assert_ptr_nonnull(next);
+    put(next, WINDOW_BYTES);
     put(w, WINDOW_BYTES);
     ck_assert(has(AT(4) - BLOCK, AT(4) + BLOCK));
 }
