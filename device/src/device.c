@@ -32,6 +32,11 @@ const char *device_backend_name(const struct device *device)
     return device->backend_name;
 }
 
+bool device_is_in_place(const struct device *device)
+{
+    return device->in_place;
+}
+
 int device_file_open(struct device *device, const char *name, unsigned flags)
 {
     if (!name_is_valid(name))
@@ -52,6 +57,12 @@ int64_t device_file_size(struct device *device, int file)
 {
     assert(file >= 0);
     return device->ops->file_size(device, file);
+}
+
+int device_file_read(struct device *device, int file, uint64_t offset, void *buf, uint32_t len)
+{
+    assert(file >= 0);
+    return device->ops->file_read(device, file, offset, buf, len);
 }
 
 int device_file_allocate(struct device *device, int file, uint64_t offset, uint64_t len)

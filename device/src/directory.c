@@ -17,6 +17,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/magic.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -26,6 +27,7 @@
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
+#include <sys/vfs.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -107,7 +109,9 @@ static int directory_file_open(struct device *device, const char *name, unsigned
         open_flags |= O_CREAT;
     if (flags & DEVICE_FILE_TRUNCATE)
         open_flags |= O_TRUNC;
-    int fd = open_direct(directory_of(device)->fd, name, open_flags);
+    int dir_fd = directory_of(device)->fd;
+    int fd = flags & DEVICE_FILE_CACHED ? fd_above_stdio(openat(dir_fd, name, open_flags, 0600))
+                                        : open_direct(dir_fd, name, open_flags);
     if (fd < 0)
         return fd;
     struct stat st;
@@ -130,6 +134,20 @@ static int64_t directory_file_size(struct device *device, int file)
     (void)device;
     struct stat st;
     return fstat(file, &st) < 0 ? -errno : st.st_size;
+}
+
+static int directory_file_read(struct device *device, int file, uint64_t offset, void *buf, uint32_t len)
+{
+    (void)device;
+    for (uint32_t done = 0; done < len;) {
+        ssize_t got = pread(file, (char *)buf + done, len - done, (off_t)(offset + done));
+        if (got < 0 && errno == EINTR)
+            continue;
+        if (got <= 0)
+            return got < 0 ? -errno : -EIO;
+        done += (uint32_t)got;
+    }
+    return 0;
 }
 
 static int directory_file_allocate(struct device *device, int file, uint64_t offset, uint64_t len)
@@ -273,6 +291,7 @@ static const struct device_ops directory_ops = {
     .file_open = directory_file_open,
     .file_close = directory_file_close,
     .file_size = directory_file_size,
+    .file_read = directory_file_read,
     .file_allocate = directory_file_allocate,
     .file_punch = directory_file_punch,
     .file_sync = directory_file_sync,
@@ -291,6 +310,13 @@ static uint64_t now_ms(void)
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);
     return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+}
+
+static bool is_in_place(int fd)
+{
+    struct statfs statfs;
+
+    return fstatfs(fd, &statfs) == 0 && (statfs.f_type == EXT4_SUPER_MAGIC || statfs.f_type == XFS_SUPER_MAGIC);
 }
 
 /* flock(2) has no time limit, so it is asked again and again. */
@@ -402,8 +428,10 @@ int device_open(const char *path, const struct device_options *options, struct d
         free(directory);
         return ret;
     }
-    directory->device =
-        (struct device){.ops = &directory_ops, .backend_name = backend_name, .read_only = options->read_only};
+    directory->device = (struct device){.ops = &directory_ops,
+                                        .backend_name = backend_name,
+                                        .read_only = options->read_only,
+                                        .in_place = is_in_place(fd)};
     directory->fd = fd;
     pthread_mutex_init(&directory->extend_lock, NULL);
     *ret_device = &directory->device;

@@ -79,8 +79,15 @@ static bool shuffles(struct fault *fault)
 
 static int fault_file_open(struct device *device, const char *name, unsigned flags)
 {
-    int ret = flags != 0 ? count(device, DEVICE_FAULT_NAME) : 0;
+    int ret = flags & ~DEVICE_FILE_CACHED ? count(device, DEVICE_FAULT_NAME) : 0;
     return ret < 0 ? ret : device_file_open(wrap_inner(device), name, flags);
+}
+
+/* Short reads, and those to be tried again, are beneath. */
+static int fault_file_read(struct device *device, int file, uint64_t offset, void *buf, uint32_t len)
+{
+    int ret = count(device, DEVICE_FAULT_READ);
+    return ret < 0 && ret != -EAGAIN ? ret : device_file_read(wrap_inner(device), file, offset, buf, len);
 }
 
 static int fault_file_allocate(struct device *device, int file, uint64_t offset, uint64_t len)
@@ -212,6 +219,7 @@ static const struct device_ops fault_ops = {
     .file_open = fault_file_open,
     .file_close = wrap_file_close,
     .file_size = wrap_file_size,
+    .file_read = fault_file_read,
     .file_allocate = fault_file_allocate,
     .file_punch = fault_file_punch,
     .file_sync = fault_file_sync,
@@ -230,8 +238,9 @@ int device_fault_open(struct device *inner, struct device **ret_device)
     struct fault *fault = calloc(1, sizeof(*fault));
     if (fault == NULL)
         return -ENOMEM;
-    fault->wrap =
-        (struct wrap){.device = {.ops = &fault_ops, .backend_name = "fault"}, .inner = inner, .ended = came_back};
+    fault->wrap = (struct wrap){.device = {.ops = &fault_ops, .backend_name = "fault", .in_place = inner->in_place},
+                                .inner = inner,
+                                .ended = came_back};
     pthread_mutex_init(&fault->lock, NULL);
     *ret_device = &fault->wrap.device;
     return 0;

@@ -224,6 +224,12 @@ static int memory_allocate(struct device *device, int file, uint64_t offset, uin
     return found == NULL ? -EIO : memory_file_allocate(found, offset, len);
 }
 
+static int memory_read(struct device *device, int file, uint64_t offset, void *buf, uint32_t len)
+{
+    struct memory_file *found = handle_file_locked(device, file);
+    return found != NULL && memory_file_read(found, offset, buf, len) == len ? 0 : -EIO;
+}
+
 static int memory_punch(struct device *device, int file, uint64_t offset, uint64_t len)
 {
     struct memory_file *found = handle_file_locked(device, file);
@@ -397,6 +403,7 @@ static const struct device_ops memory_ops = {
     .file_open = memory_file_open,
     .file_close = memory_file_close,
     .file_size = memory_size,
+    .file_read = memory_read,
     .file_allocate = memory_allocate,
     .file_punch = memory_punch,
     .file_sync = memory_sync,
@@ -415,7 +422,7 @@ int device_memory_open(struct device **ret_device)
     struct memory *memory = calloc(1, sizeof(*memory));
     if (memory == NULL)
         return -ENOMEM;
-    memory->device = (struct device){.ops = &memory_ops, .backend_name = "memory"};
+    memory->device = (struct device){.ops = &memory_ops, .backend_name = "memory", .in_place = true};
     memory_space_init(&memory->space);
     pthread_mutex_init(&memory->lock, NULL);
     *ret_device = &memory->device;

@@ -128,9 +128,11 @@ int64_t memory_file_read(struct memory_file *file, uint64_t offset, void *buf, u
     pthread_mutex_lock(&file->lock);
     uint64_t left = offset < file->size ? file->size - offset : 0;
     uint32_t moved = left < len ? (uint32_t)left : len;
-    for (uint32_t at = 0; at < moved; at += BLOCK) {
+    for (uint32_t at = 0, part; at < moved; at += part) {
         const struct block *live = file->blocks[(offset + at) / BLOCK].live;
-        memcpy(to + at, block_bytes(live), moved - at < BLOCK ? moved - at : BLOCK);
+        uint32_t skip = (uint32_t)((offset + at) % BLOCK);
+        part = moved - at < BLOCK - skip ? moved - at : BLOCK - skip;
+        memcpy(to + at, (const unsigned char *)block_bytes(live) + skip, part);
     }
     pthread_mutex_unlock(&file->lock);
     return moved;

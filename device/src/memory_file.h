@@ -52,7 +52,7 @@ struct memory_file *memory_file_new(struct memory_space *space);
 void memory_file_free(struct memory_file *file);
 
 uint64_t memory_file_size(struct memory_file *file);
-/* Bytes or -ENOSPC, -ENOMEM; whole blocks. */
+/* Bytes or -ENOSPC, -ENOMEM; writes are of whole blocks. */
 int64_t memory_file_read(struct memory_file *file, uint64_t offset, void *buf, uint32_t len);
 int64_t memory_file_write(struct memory_file *file, uint64_t offset, const void *buf, uint32_t len);
 int memory_file_allocate(struct memory_file *file, uint64_t offset, uint64_t len);

@@ -50,6 +50,7 @@ struct device_ops {
     int (*file_open)(struct device *device, const char *name, unsigned flags);
     void (*file_close)(struct device *device, int file);
     int64_t (*file_size)(struct device *device, int file);
+    int (*file_read)(struct device *device, int file, uint64_t offset, void *buf, uint32_t len);
     int (*file_allocate)(struct device *device, int file, uint64_t offset, uint64_t len);
     int (*file_punch)(struct device *device, int file, uint64_t offset, uint64_t len);
     int (*file_sync)(struct device *device, int file);
@@ -74,6 +75,7 @@ struct device {
     const struct device_ops *ops;
     const char *backend_name;
     bool read_only;
+    bool in_place; /* device_is_in_place() */
 };
 
 /* Owned by the thread that uses the queue. */

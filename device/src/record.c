@@ -362,6 +362,7 @@ static const struct device_ops record_ops = {
     .file_open = record_file_open,
     .file_close = wrap_file_close,
     .file_size = wrap_file_size,
+    .file_read = wrap_file_read,
     .file_allocate = record_file_allocate,
     .file_punch = record_file_punch,
     .file_sync = record_file_sync,
@@ -402,7 +403,7 @@ int device_record_open(struct device *inner, struct device **ret_device)
     struct record *record = calloc(1, sizeof(*record));
     if (record == NULL)
         return -ENOMEM;
-    record->wrap = (struct wrap){.device = {.ops = &record_ops, .backend_name = "record"},
+    record->wrap = (struct wrap){.device = {.ops = &record_ops, .backend_name = "record", .in_place = inner->in_place},
                                  .inner = inner,
                                  .begin = transfer_begin,
                                  .ended = transfer_ended};

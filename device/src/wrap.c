@@ -110,6 +110,11 @@ int wrap_list(struct device *device, int (*each)(void *ctx, const char *name), v
     return device_list(wrap_inner(device), each, ctx);
 }
 
+int wrap_file_read(struct device *device, int file, uint64_t offset, void *buf, uint32_t len)
+{
+    return device_file_read(wrap_inner(device), file, offset, buf, len);
+}
+
 int wrap_map(struct device *device, int file, const void **ret_bytes, uint64_t *ret_len)
 {
     return device_map(wrap_inner(device), file, ret_bytes, ret_len);

@@ -64,6 +64,7 @@ static inline struct device *wrap_inner(struct device *device)
 void wrap_file_close(struct device *device, int file);
 int64_t wrap_file_size(struct device *device, int file);
 int wrap_list(struct device *device, int (*each)(void *ctx, const char *name), void *ctx);
+int wrap_file_read(struct device *device, int file, uint64_t offset, void *buf, uint32_t len);
 int wrap_map(struct device *device, int file, const void **ret_bytes, uint64_t *ret_len);
 void wrap_unmap(struct device *device, const void *bytes, uint64_t len);
 int wrap_space(struct device *device, struct device_space *ret_space);

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 /*
- * check_names: paths for inodes. Names are not kept while the tree is checked; those of the few that are at fault are
- * looked for afterwards: one scan for their own names, one for those of the directories above.
+ * check_names: paths for inodes of the tree that is being read. Names are not kept while it is checked; those of the
+ * few that are at fault are looked for afterwards: one scan for their own names, one for those of the directories
+ * above.
  */
 #include "checking.h"
 
@@ -73,7 +74,7 @@ static int by_ino(const void *a, const void *b)
     return compare(&((const struct named *)a)->ino, &((const struct named *)b)->ino);
 }
 
-static int want(struct check *c, uint64_t ino)
+int check_names_want(struct check *c, uint64_t ino)
 {
     int rc = check_grow(&c->wanted, c->wanted_count, &c->wanted_room, sizeof *c->wanted);
 
@@ -139,7 +140,7 @@ static int want_above(struct check *c)
             if (node && node->state & NODE_WANTED)
                 break;
             if (!find(c, ino))
-                rc = want(c, ino);
+                rc = check_names_want(c, ino);
             if (!node || !S_ISDIR(node->mode))
                 break;
             node->state |= NODE_WANTED;
@@ -156,19 +157,12 @@ static void sort_named(struct check *c)
         qsort(c->named, c->named_count, sizeof *c->named, by_ino);
 }
 
-int check_names(struct check *c)
+int check_names_look(struct check *c)
 {
     int rc = 0;
 
-    for (uint64_t i = 0; i < c->fault_count && rc == 0; i++) {
-        const struct fault *fault = &c->faults[i];
-        if (fault->ino)
-            rc = want(c, fault->ino);
-        if (fault->key && fault->key->bytes[0] == 'D' && fault->kind != FAULT_PARENT && rc == 0)
-            rc = want(c, check_key_ino(fault->key->bytes, fault->key->len));
-    }
     sort_wanted(c);
-    if (rc == 0 && c->wanted_count > 0)
+    if (c->wanted_count > 0)
         rc = check_scan(c, "names", each_entry);
     sort_named(c);
     if (rc == 0)
@@ -176,6 +170,30 @@ int check_names(struct check *c)
     if (rc == 0 && c->wanted_count > 0)
         rc = check_scan(c, "names", each_entry);
     sort_named(c);
+    return rc;
+}
+
+int check_names(struct check *c)
+{
+    int rc = 0;
+
+    for (uint64_t i = 0; i < c->fault_count && rc == 0; i++) {
+        const struct fault *fault = &c->faults[i];
+        if (fault->snapshot != check_tree_id(c))
+            continue;
+        if (fault->ino)
+            rc = check_names_want(c, fault->ino);
+        if (fault->key && fault->key->bytes[0] == 'D' && fault->kind != FAULT_PARENT && rc == 0)
+            rc = check_names_want(c, check_key_ino(fault->key->bytes, fault->key->len));
+    }
+    if (rc == 0 && c->wanted_count > 0)
+        rc = check_names_look(c);
+    for (uint64_t i = 0; i < c->fault_count && rc == 0; i++) {
+        struct fault *fault = &c->faults[i];
+        if (fault->snapshot == check_tree_id(c) && fault->ino && !(fault->path = check_path(c, fault->ino, fault->key)))
+            rc = -ENOMEM;
+    }
+    check_names_fini(c);
     return rc;
 }
 
@@ -191,25 +209,40 @@ static char *before(char *at, const char *start, const char *name)
     return at;
 }
 
-char *check_path(struct check *c, uint64_t ino)
+/* Writes the path of an inode into what ends at `at`; returns where it begins. */
+static char *path_up(const struct check *c, uint64_t ino, char *at, const char *start)
 {
-    char buffer[4096 * 4], number[32];
-    char *at = buffer + sizeof buffer - 1;
+    char number[32];
 
-    *at = 0;
-    if (ino == FS_INO_ROOT)
-        return strdup("/");
     for (uint64_t first = ino, depth = 0; ino != FS_INO_ROOT && depth < DEPTH_MAX; depth++) {
         const struct named *named = find(c, ino);
         if (!named || (ino == first && depth > 0)) { /* or inside itself */
             snprintf(number, sizeof number, "#%llu", (unsigned long long)ino);
-            at = before(at, buffer, number);
-            break;
+            return before(at, start, number);
         }
-        at = before(at, buffer, named->name);
+        at = before(at, start, named->name);
         ino = named->parent;
     }
-    return strdup(at);
+    return at;
+}
+
+char *check_path(struct check *c, uint64_t ino, const struct fs_key *key)
+{
+    char buffer[4096 * 4], name[sizeof key->bytes];
+    char *at = buffer + sizeof buffer - 1;
+
+    *at = 0;
+    if (key && key->bytes[0] == 'D' && ino == check_key_ino(key->bytes, key->len)) {
+        memcpy(name, key->bytes + 9, key->len - 9);
+        name[key->len - 9] = 0;
+        at = before(at, buffer, name);
+    }
+    at = path_up(c, ino, at, buffer + sizeof c->tree_of->info.label + sizeof FS_SNAPSHOTS_NAME + 1);
+    if (c->tree_of) {
+        at = before(at, buffer, c->tree_of->info.label);
+        at = before(at, buffer, FS_SNAPSHOTS_NAME);
+    }
+    return strdup(*at ? at : "/");
 }
 
 void check_names_fini(struct check *c)
@@ -218,4 +251,7 @@ void check_names_fini(struct check *c)
         free(c->named[i].name);
     free(c->named);
     free(c->wanted);
+    c->named = NULL;
+    c->wanted = NULL;
+    c->named_count = c->named_room = c->wanted_count = c->wanted_room = 0;
 }

@@ -21,9 +21,22 @@ static int put(struct check *c, const struct fs_key *key, const void *value, uin
     return store_upsert(c->session, key->bytes, key->len, value, len);
 }
 
-static int drop(struct check *c, const struct fs_key *key)
+/* What was made of other records, and is made of them again. */
+static int erase(struct check *c, const struct fs_key *key)
 {
     return store_delete(c->session, key->bytes, key->len);
+}
+
+static int drop_record(struct check *c, const void *key, uint32_t key_len)
+{
+    int rc = check_dropped(c, key, key_len);
+
+    return rc < 0 ? rc : store_delete(c->session, key, key_len);
+}
+
+static int drop(struct check *c, const struct fs_key *key)
+{
+    return drop_record(c, key->bytes, key->len);
 }
 
 /* The record of the inode, and what it says. STORE_NOT_FOUND, too, for what cannot be decoded. */
@@ -333,12 +346,18 @@ static int count_contents(struct check *c, uint64_t ino)
 
 static int cut_contents(struct check *c, const struct fault *fault)
 {
-    uint32_t end = (uint32_t)fault->number;
+    uint32_t end = (uint32_t)fault->number, value_len;
     struct store_patch patch = {.cut = end};
+    uint64_t offset, len;
+    int rc = check_get(c, fault->key, NULL, 0, &value_len);
 
+    if (rc != 0)
+        return rc < 0 ? rc : 0;
     if (fault->key->bytes[0] == 'c') /* of a patch the rest is zeros */
         patch = (struct store_patch){.offset = end, .len = FS_PAGE_BYTES - end, .cut = STORE_PATCH_KEEP};
-    return store_rmw(c->session, fault->key->bytes, fault->key->len, &STORE_PATCH, &patch);
+    check_key_range(fault->key->bytes, fault->key->len, &offset, &len);
+    rc = check_dropped_range(c, fault->key, offset + end, value_len - end);
+    return rc < 0 ? rc : store_rmw(c->session, fault->key->bytes, fault->key->len, &STORE_PATCH, &patch);
 }
 
 /* ---- masks and patches ------------------------------------------------------------------------------------------- */
@@ -374,7 +393,7 @@ static int put_masks(struct check *c, uint64_t ino, uint64_t group, const uint16
     for (unsigned i = 0; i < MASKS_CHUNKS; i++)
         any |= masks[i];
     masks_encode(masks, bytes);
-    return any ? put(c, &key, bytes, sizeof bytes) : drop(c, &key);
+    return any ? put(c, &key, bytes, sizeof bytes) : erase(c, &key);
 }
 
 /* A patch that the masks do not know is not what anybody reads: it goes. Without any masks it is the masks that are
@@ -389,7 +408,7 @@ static int mend_patch(struct check *c, const struct node *node, const uint8_t *k
     if (rc < 0)
         return rc;
     if (rc == 0)
-        return masks[chunk % MASKS_CHUNKS] & 1u << key[17] ? 0 : store_delete(c->session, key, 18);
+        return masks[chunk % MASKS_CHUNKS] & 1u << key[17] ? 0 : drop_record(c, key, 18);
     rc = check_grow(&u->patches, u->count, &u->room, sizeof *u->patches);
     if (rc == 0)
         u->patches[u->count++] = (struct patch){node->ino, chunk, key[17]};
@@ -504,25 +523,33 @@ static int mend_table(struct check *c, uint64_t ino)
     struct fs_key key = key_xattrs(ino);
     struct inode inode;
     struct xattr xattr;
-    uint32_t len = 0, kept_len = 0, flags = 0;
-    int next, rc = get_inode_of(c, ino, &inode);
+    uint32_t at = 0, len = 0, kept_len = 0, flags = 0;
+    int rc = get_inode_of(c, ino, &inode);
 
     if (rc != 0)
         return rc;
     rc = get_table(c, ino, table, &len);
     if (rc < 0)
         return rc;
-    for (uint32_t at = 0; rc == 0 && at < len && (next = xattr_next(table, len, at, &xattr)) > 0; at = (uint32_t)next) {
+    bool whole = rc == 0 || len == 0; /* it is there, or it is not */
+    if (rc != 0)
+        len = 0;
+    for (int next; at < len && (next = xattr_next(table, len, at, &xattr)) > 0; at = (uint32_t)next) {
         struct fs_key apart = key_xattr(ino, xattr.name, xattr.name_len);
         struct store_read read = {.key = apart.bytes, .key_len = apart.len};
-        if (!xattr.value && (store_read_wait(c->session, &read) != 0 || read.value_len != xattr.value_len))
+        if (!xattr.value && (store_read_wait(c->session, &read) != 0 || read.value_len != xattr.value_len)) {
+            if ((rc = check_dropped(c, apart.bytes, apart.len)) < 0)
+                return rc;
             continue;
+        }
         kept_len = xattr_append(kept, kept_len, &xattr);
         flags |= xattr_flag(xattr.name, xattr.name_len);
     }
     inode.flags &= ~(uint32_t)(INODE_XATTRS | INODE_XATTR_FLAGS);
     inode.flags |= flags | (kept_len > 0 ? INODE_XATTRS : 0);
-    rc = kept_len > 0 ? put(c, &key, kept, kept_len) : drop(c, &key);
+    rc = whole && at >= len ? 0 : check_dropped(c, key.bytes, key.len); /* what makes no sense, and all behind it */
+    if (rc == 0)
+        rc = kept_len > 0 ? put(c, &key, kept, kept_len) : erase(c, &key);
     return rc < 0 ? rc : put_inode(c, &inode);
 }
 
@@ -544,7 +571,7 @@ static int each_value(void *ctx, const struct store_item *item)
     for (uint32_t at = 0; rc == 0 && at < len && (next = xattr_next(table, len, at, &xattr)) > 0; at = (uint32_t)next)
         if (!xattr.value && xattr.name_len == item->key_len - 9 && memcmp(xattr.name, key + 9, xattr.name_len) == 0)
             return 0;
-    return rc < 0 ? rc : store_delete(c->session, key, item->key_len);
+    return rc < 0 ? rc : drop_record(c, key, item->key_len);
 }
 
 /* ---- the whole ----------------------------------------------------------------------------------------------------

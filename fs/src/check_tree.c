@@ -232,7 +232,7 @@ static int take_bits(struct check *c, const struct store_item *item)
         return rc;
     struct fs_key names = key_block(dir->ino, number);
     uint64_t live = item->value_len == WORD_BYTES ? word_decode(item->value) : 0;
-    rc = store_get(c->session, names.bytes, names.len, bytes, sizeof bytes, &len);
+    rc = check_get(c, &names, bytes, sizeof bytes, &len);
     if (live == 0 || ~live == 0 || rc != 0 || len > sizeof bytes || number >= FS_SEQ_END / FS_BLOCK_NAMES) {
         dir->dir.agreement++;
         return rc < 0 && rc != -EIO ? rc : 0;
@@ -334,8 +334,8 @@ static int take_patch(struct check *c, const struct store_item *item)
 static int take_mask(struct check *c, struct node *node, uint64_t chunk, uint16_t mask)
 {
     struct fs_key key = key_chunk(node->ino, chunk);
-    struct store_read read = {.key = key.bytes, .key_len = key.len};
     uint64_t room = room_in(node, chunk);
+    uint32_t have = 0;
 
     if (patched_end(mask) >= room + FS_PAGE_BYTES) {
         node->file.patches++; /* agrees with nothing */
@@ -344,8 +344,8 @@ static int take_mask(struct check *c, struct node *node, uint64_t chunk, uint16_
     for (unsigned page = 0; page < FS_CHUNK_PAGES; page++)
         if (mask & 1u << page)
             node->file.patches += sum_of_two(chunk, page);
-    int rc = store_read_wait(c->session, &read);
-    uint64_t len = rc == STORE_OK ? smaller(read.value_len, room) : 0;
+    int rc = check_get(c, &key, NULL, 0, &have);
+    uint64_t len = rc == STORE_OK ? smaller(have, room) : 0;
     uint64_t whole = smaller(room, len > patched_end(mask) ? len : patched_end(mask));
     count_chunk(node, room, whole, rc == STORE_OK ? (int64_t)len : -1);
     return rc < 0 && rc != -EIO ? rc : 0;

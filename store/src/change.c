@@ -299,6 +299,7 @@ static void append(struct store *store, struct change *c, struct hlog_space *spa
     memset(r->bytes + round_up(c->key_len, 8) - 8, 0, 8); /* the key's padding */
     memcpy(r->bytes, c->key, c->key_len);
     write_value(c, record_value(r));
+    hlog_note_value(log, c->new_capacity);
     if (c->locked) /* relaxed: the lock orders */
         atomic_fetch_or_explicit(&c->locked->link, RECORD_SEALED, memory_order_relaxed);
     index_publish(c->slot, address);

@@ -7,6 +7,8 @@
 
 #define WRITE_BYTES (1u << 20) /* one device write at most */
 #define WRITES 8               /* in flight */
+#define ZEROS_BYTES (256u << 10)
+#define ZEROS_FOR (64u << 10) /* a commit of more does not need them */
 #define LIMIT_MIN (UINT64_C(4) << 20)
 #define POPULATE_BYTES (UINT64_C(8) << 20)
 #define POPULATE_FROM (UINT64_C(256) << 20) /* a smaller ring is soon full */
@@ -19,12 +21,13 @@ static uint64_t limit_min(uint64_t size)
     return size / 4 > least ? size / 4 : least;
 }
 
-int hlog_open(struct hlog *log, uint64_t size, uint64_t mutable_bytes, uint64_t segment_bytes, uint64_t begin,
-              uint64_t tail, uint64_t store_id, struct epoch *epoch, struct device_log *device,
+int hlog_open(struct hlog *log, uint64_t size, uint64_t least, uint64_t mutable_bytes, uint64_t segment_bytes,
+              uint64_t begin, uint64_t tail, uint64_t store_id, struct epoch *epoch, struct device_log *device,
               struct device_queue *queue)
 {
     *log = (struct hlog){.size = size, .store_id = store_id, .epoch = epoch, .device = device, .queue = queue};
-    log->boundary = limit_min(size) < segment_bytes ? limit_min(size) : segment_bytes;
+    log->least = limit_min(size) > least ? limit_min(size) : least;
+    log->boundary = log->least < segment_bytes ? log->least : segment_bytes;
     log->limit = size;
     log->page = size / 64;
     log->mutable_bytes = mutable_bytes;
@@ -275,6 +278,38 @@ int hlog_flush(struct hlog *log, uint64_t until)
     return 0;
 }
 
+static void zeros_done(struct device_io *io)
+{
+    (void)io;
+}
+
+void hlog_write_zeros(struct hlog *log, uint64_t committed_bytes)
+{
+    static const _Alignas(HLOG_BLOCK) uint8_t zeros[ZEROS_BYTES];
+    uint64_t from = atomic_load(&log->flushed), space = atomic_load(&log->space);
+
+    if (committed_bytes > ZEROS_FOR || from + ZEROS_FOR <= log->written)
+        return;
+    if (from < log->written)
+        from = log->written;
+    uint64_t to = round_up(from + 1, log->boundary); /* no segment ends before it */
+    if (to > from + ZEROS_BYTES)
+        to = from + ZEROS_BYTES;
+    if (to > space)
+        to = space;
+    if (to <= from)
+        return;
+    struct device_io io = {
+        .op = DEVICE_WRITE, .buf = (void *)(uintptr_t)zeros, .len = (uint32_t)(to - from), .done = zeros_done};
+    device_log_submit(log->device, log->queue, &io, from);
+    while (device_queue_pending(log->queue) > 0)
+        device_poll(log->queue, true);
+    if (io.result < 0)
+        return; /* the log has not failed by that */
+    atomic_fetch_add_explicit(&log->bytes_written, to - from, memory_order_relaxed);
+    log->written = to;
+}
+
 /* ---- room ---------------------------------------------------------------------------------------- */
 
 static uint64_t limit_of(const struct hlog *log)
@@ -373,8 +408,8 @@ static uint64_t mutable_bytes(const struct hlog *log)
 
 void hlog_limit(struct hlog *log, uint64_t bytes)
 {
-    if (bytes < limit_min(log->size))
-        bytes = limit_min(log->size);
+    if (bytes < log->least)
+        bytes = log->least;
     atomic_store_explicit(&log->limit, bytes < log->size ? bytes : log->size, memory_order_relaxed);
 }
 

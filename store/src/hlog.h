@@ -50,6 +50,7 @@ enum hlog_taker {
 struct hlog {
     uint8_t *frames;
     uint64_t size, boundary, page; /* powers of two, bytes; constant. page: grain of eviction */
+    uint64_t least;                /* that `limit` can be; constant */
     uint64_t mutable_bytes;        /* the mutable part is kept at that, or at three quarters of `limit`; constant */
     uint64_t store_id;             /* constant */
     struct epoch *epoch;
@@ -61,9 +62,13 @@ struct hlog {
     _Atomic uint64_t begin, head, safe_head, flushed, safe_ro, ro, space;
     /* So much of the log is kept in memory: frames beyond it are given back to the kernel. Set by hlog_limit(). */
     _Atomic uint64_t limit;
+    /* Room of the largest value that was ever in the log. Raised by who appends, before its epoch is left; read behind
+     * a commit, which waits for those. Relaxed. */
+    _Atomic uint32_t largest;
     _Alignas(64) _Atomic uint64_t tail;
 
     _Alignas(64) pthread_mutex_t flush_lock;
+    uint64_t written;               /* what is beyond `flushed` and below it are zeros that were written ahead */
     uint64_t sealed;                /* start of the first record without a checksum */
     uint64_t extent_begin;          /* end of the last commit record put */
     uint64_t chain_before;          /* of the last commit */
@@ -76,10 +81,20 @@ struct hlog {
     uint64_t populate_end;          /* constant: then the ring has gone round */
 };
 
-/* `size` a power of two >= 256 KiB. The log is empty in memory, with begin and tail as given. */
-int hlog_open(struct hlog *log, uint64_t size, uint64_t mutable_bytes, uint64_t segment_bytes, uint64_t begin,
-              uint64_t tail, uint64_t store_id, struct epoch *epoch, struct device_log *device,
+/* `size` a power of two >= 256 KiB; `least`: another, or 0: so much of it is never given back. The log is empty in
+ * memory, with begin and tail as given. */
+int hlog_open(struct hlog *log, uint64_t size, uint64_t least, uint64_t mutable_bytes, uint64_t segment_bytes,
+              uint64_t begin, uint64_t tail, uint64_t store_id, struct epoch *epoch, struct device_log *device,
               struct device_queue *queue);
+/* A value with room for so many bytes is being appended. */
+static inline void hlog_note_value(struct hlog *log, uint32_t capacity)
+{
+    uint32_t largest = atomic_load_explicit(&log->largest, memory_order_relaxed);
+
+    while (capacity > largest && !atomic_compare_exchange_weak_explicit(&log->largest, &largest, capacity,
+                                                                        memory_order_relaxed, memory_order_relaxed))
+        continue;
+}
 void hlog_close(struct hlog *log);
 
 static inline struct record *hlog_at(const struct hlog *log, uint64_t address)
@@ -142,6 +157,11 @@ int hlog_promise_reserve(struct hlog *log);
 /* Writes everything that starts below `until` (<= tail), making it immutable first. flush_lock held.
  * -errno of the device; what was not written is tried again by the next call. */
 int hlog_flush(struct hlog *log, uint64_t until);
+
+/* After the flush of a commit and before its sync: a sync of blocks that were allocated and never written has to change
+ * metadata of the filesystem, which takes it about twice as long. So small commits find zeros where they are going to
+ * be: they are written with one of them for those that follow. flush_lock held. */
+void hlog_write_zeros(struct hlog *log, uint64_t committed_bytes);
 
 /* Puts a commit record at the tail, with the log to itself (the gate is closed, nobody writes): all
  * below it becomes read-only. Room for two blocks must be there. Returns the end of the commit. */

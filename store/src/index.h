@@ -137,7 +137,7 @@ void index_count(struct index *index, struct index_counts *ret_counts);
 
 /*
  * The image: the index as bytes on disk, format in store/SPEC.md. It can be loaded into an index of
- * the same size or used in place, read-only, as a snapshot's index.
+ * the same size or used where it is, read-only, as a snapshot's index.
  */
 
 /* Writes an image while other threads go on: an entry's address is one that it had at some moment
@@ -149,18 +149,26 @@ void index_count(struct index *index, struct index_counts *ret_counts);
 int index_save(struct index *index, uint64_t store_id, uint64_t image_id,
                int (*write)(void *ctx, const void *bytes, uint32_t len), void *ctx);
 
-/* Checks all of an image: sizes, every checksum, that each overflow bucket is in one chain, the two ids, that
- * no two entries of a chain match a hash. -EUCLEAN with *ret_why (constant text; untouched on success). */
-int index_image_check(const void *image, uint64_t len, uint64_t store_id, uint64_t image_id, const char **ret_why);
-/* Address for the hash in a checked image; 0 if there is none. */
-uint64_t index_image_find(const void *image, uint64_t hash);
-/* Are the addresses of all entries of a checked image below `end`? */
-bool index_image_leads_below(const void *image, uint64_t end);
-/* Bits of the hash that its entries stand for. */
-unsigned index_image_bits(const void *image);
-/* Adds all entries of a checked image to an empty index of index_image_buckets() buckets and the same bits; another
- * size, or an index that is not empty as far as seen, gets -EINVAL. -ENOMEM, and the index is still empty. */
-uint64_t index_image_buckets(const void *image);
-int index_load(struct index *index, const void *image);
+/* An image that is read where it is: the caller sets the first two. Constant once open; any thread. */
+struct index_image {
+    int (*read)(void *ctx, uint64_t offset, void *buf, uint32_t len); /* all of it: 0, else -errno */
+    void *ctx;
+    uint64_t buckets, overflow, header_sum;
+    unsigned level, bits; /* bits: of the hash that its entries stand for */
+};
+/* Reads the header of an image of `len` bytes and checks it, the two ids with it. -EUCLEAN with *ret_why (constant
+ * text; untouched on success); -ENOMEM; what `read` says. */
+int index_image_open(struct index_image *image, uint64_t len, uint64_t store_id, uint64_t image_id,
+                     const char **ret_why);
+/* Reads all of it and checks it: every checksum, that each overflow bucket is in one chain, that no two entries of a
+ * chain match a hash, that addresses are below `reach`. As index_image_open(). Takes 160 KiB meanwhile. */
+int index_image_check(const struct index_image *image, uint64_t reach, const char **ret_why);
+/* Address for the hash in a checked image; 0 if there is none. -EIO: it cannot be read any more, or is not what it was.
+ * Waits for the disk. */
+int index_image_find(const struct index_image *image, uint64_t hash, uint64_t *ret_address);
+/* Adds all entries of a checked image to an empty index of as many buckets and the same bits; another size, or an index
+ * that is not empty as far as seen, gets -EINVAL. -ENOMEM, and the index is still empty. What `read` says, or -EUCLEAN:
+ * the index is worth nothing. */
+int index_load(struct index *index, const struct index_image *image);
 
 #endif

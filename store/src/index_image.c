@@ -11,11 +11,15 @@
  * overflow buckets of all chains first; what is appended later is left out. An entry made before the save
  * began is in a bucket whose link is older still, so it is saved, with the address it has when its turn comes.
  *
+ * It is read by pieces and by buckets, never mapped: a page that the disk cannot read is an errno so, and would be a
+ * signal otherwise. The check reads all of it once, at two places that move on: the table's, and the overflow buckets'.
+ * index_image_find() reads the buckets that it needs, which were checked and are not summed again.
+ *
  * Invariants of an image that index_image_check() has passed:
  *   1. Its length is what the header's counts give; every byte is under a checksum or checked to be 0.
  *   2. Every overflow bucket is in one chain, in order; chains end.
- *   3. An entry is 0, or has the image's number of bits and an address above INDEX_NONE; no two of a chain match a
- * hash.
+ *   3. An entry is 0, or has the image's number of bits and an address above INDEX_NONE and below `reach`; no two of
+ *      a chain match a hash.
  */
 #include "index_private.h"
 
@@ -52,7 +56,6 @@ _Static_assert(AT_CHECKSUM + 8 == BLOCK, "the header is a block");
 /* Where things are in an image of so many buckets. */
 struct layout {
     uint64_t buckets, overflow;
-    unsigned known;      /* bits of the hash in an entry; of an image that is checked */
     uint64_t body_bytes; /* table and overflow buckets, padded to a block; they begin at BLOCK */
     uint64_t pieces, sums_bytes, total;
 };
@@ -288,17 +291,16 @@ int index_save(struct index *index, uint64_t store_id, uint64_t image_id,
     return r;
 }
 
-/* ---- an image in place -------------------------------------------------------------------------- */
-
-/* Bucket n: first the table's, then the overflow buckets, of which number 1 is bucket `buckets`. */
-static const unsigned char *bucket_at(const void *image, uint64_t n)
-{
-    return (const unsigned char *)image + BLOCK + n * BUCKET;
-}
+/* ---- reading ------------------------------------------------------------------------------------ */
 
 static uint64_t entry_at(const unsigned char *bucket, unsigned i)
 {
     return get64(bucket + i * 8);
+}
+
+static uint64_t link_at(const unsigned char *bucket)
+{
+    return get64(bucket + INDEX_BUCKET_ENTRIES * 8);
 }
 
 /* No entry and no link: so are most buckets of a table that has just doubled, or of a small store's. */
@@ -313,47 +315,9 @@ static bool bucket_is_zero(const unsigned char *bucket)
     return any == 0;
 }
 
-/* The bucket after this one, NULL at the end of the chain. */
-static const unsigned char *bucket_after(const void *image, uint64_t buckets, const unsigned char *bucket)
-{
-    uint64_t number = get64(bucket + INDEX_BUCKET_ENTRIES * 8);
-
-    return number ? bucket_at(image, buckets + number - 1) : NULL;
-}
-
-uint64_t index_image_buckets(const void *image)
-{
-    return get64((const unsigned char *)image + AT_BUCKETS);
-}
-
-uint64_t index_image_find(const void *image, uint64_t hash)
-{
-    uint64_t buckets = index_image_buckets(image);
-    unsigned level = (unsigned)__builtin_ctzll(buckets);
-    uint64_t tag = index_tag(hash, level, get32((const unsigned char *)image + AT_BITS));
-
-    for (const unsigned char *bucket = bucket_at(image, hash >> (64 - level)); bucket;
-         bucket = bucket_after(image, buckets, bucket)) {
-        for (unsigned i = 0; i < INDEX_BUCKET_ENTRIES; i++) {
-            uint64_t entry = entry_at(bucket, i);
-
-            if (index_matches(entry, tag)) {
-                return index_address(entry);
-            }
-        }
-    }
-    return 0;
-}
-
-/* ---- check -------------------------------------------------------------------------------------- */
-
 /* Each check returns why not, or NULL. */
-
 static const char *check_header(const unsigned char *header, uint64_t len, struct layout *ret_layout)
 {
-    if (len < BLOCK) {
-        return "index image is shorter than its header";
-    }
     if (memcmp(header + AT_MAGIC, MAGIC, sizeof(MAGIC)) != 0) {
         return "not an index image";
     }
@@ -370,8 +334,9 @@ static const char *check_header(const unsigned char *header, uint64_t len, struc
         return "index image header has an impossible size";
     }
     *ret_layout = layout_of(buckets, overflow);
-    ret_layout->known = get32(header + AT_BITS) - (unsigned)__builtin_ctzll(buckets);
-    if (ret_layout->known < INDEX_KNOWN_MIN || ret_layout->known > INDEX_KNOWN_MAX) {
+    unsigned known = get32(header + AT_BITS) - (unsigned)__builtin_ctzll(buckets);
+
+    if (known < INDEX_KNOWN_MIN || known > INDEX_KNOWN_MAX) {
         return "index image header has an impossible number of bits";
     }
     if (get64(header + AT_PIECES) != ret_layout->pieces || get64(header + AT_TOTAL) != ret_layout->total) {
@@ -380,109 +345,9 @@ static const char *check_header(const unsigned char *header, uint64_t len, struc
     return len == ret_layout->total ? NULL : "index image is longer or shorter than its header says";
 }
 
-static const char *check_sums(const unsigned char *image, const struct layout *l)
+static int open_with_header(struct index_image *image, const unsigned char *header, uint64_t len, uint64_t store_id,
+                            uint64_t image_id, const char **ret_why)
 {
-    const unsigned char *body = image + BLOCK, *sums = body + l->body_bytes;
-    uint64_t header_sum = get64(image + AT_CHECKSUM);
-
-    for (uint64_t piece = 0; piece < l->pieces; piece++) {
-        if (piece_sum(body + piece * PIECE, piece_len(l, piece), header_sum, piece) != get64(sums + piece * 8)) {
-            return "index image has a wrong checksum";
-        }
-    }
-    for (uint64_t at = l->pieces * 8; at < l->sums_bytes; at++) {
-        if (sums[at] != 0) {
-            return "index image has something behind its checksums";
-        }
-    }
-    return NULL;
-}
-
-static bool entry_is_sound(uint64_t entry, unsigned known)
-{
-    return !(entry & INDEX_FROZEN) && (entry & INDEX_TAG_MASK) && index_known(entry) == known &&
-           index_address(entry) > INDEX_NONE;
-}
-
-/* The entries of every bucket by themselves; what is beyond the last bucket must be zero. */
-static const char *check_buckets(const void *image, const struct layout *l)
-{
-    for (uint64_t n = 0; n < l->body_bytes / BUCKET; n++) {
-        const unsigned char *bucket = bucket_at(image, n);
-        bool padding = n >= l->buckets + l->overflow;
-
-        if (bucket_is_zero(bucket)) {
-            continue;
-        }
-        for (unsigned i = 0; i < INDEX_BUCKET_ENTRIES; i++) {
-            uint64_t entry = entry_at(bucket, i);
-
-            if (entry != 0 && (padding || !entry_is_sound(entry, l->known))) {
-                return "index image has an entry that cannot be";
-            }
-        }
-        if (padding && get64(bucket + INDEX_BUCKET_ENTRIES * 8) != 0) {
-            return "index image has something behind its buckets";
-        }
-    }
-    return NULL;
-}
-
-/* Sets or clears a bit for each tag of the chain; was one set that is to be set? */
-static bool mark_tags(const void *image, const struct layout *l, uint64_t n, uint64_t *seen, bool set)
-{
-    bool twice = false;
-
-    for (const unsigned char *bucket = bucket_at(image, n); bucket; bucket = bucket_after(image, l->buckets, bucket)) {
-        for (unsigned i = 0; i < INDEX_BUCKET_ENTRIES; i++) {
-            uint64_t entry = entry_at(bucket, i), tag = (entry & INDEX_TAG_MASK) >> INDEX_TAG_SHIFT;
-            uint64_t bit = entry != 0 ? UINT64_C(1) << (tag % 64) : 0;
-
-            twice |= (seen[tag / 64] & bit) != 0;
-            seen[tag / 64] = set ? seen[tag / 64] | bit : seen[tag / 64] & ~bit;
-        }
-    }
-    return twice;
-}
-
-/* Each link is 0 or the number after that of the link before, in the order of the chains: so each overflow
- * bucket is in one chain, and chains end. */
-static const char *check_links(const void *image, const struct layout *l)
-{
-    uint64_t links = 0;
-
-    for (uint64_t n = 0; n < l->buckets; n++) {
-        const unsigned char *bucket = bucket_at(image, n);
-
-        for (uint64_t link; (link = get64(bucket + INDEX_BUCKET_ENTRIES * 8)) != 0;) {
-            if (link != ++links || links > l->overflow) {
-                return "index image has a link that leads elsewhere";
-            }
-            bucket = bucket_at(image, l->buckets + link - 1);
-        }
-    }
-    return links == l->overflow ? NULL : "index image has an overflow bucket that no link leads to";
-}
-
-static const char *check_chains(const void *image, const struct layout *l)
-{
-    uint64_t seen[(INDEX_TAG_MASK >> INDEX_TAG_SHIFT) / 64 + 1] = {0};
-
-    for (uint64_t n = 0; n < l->buckets; n++) {
-        if (bucket_is_zero(bucket_at(image, n))) {
-            continue;
-        }
-        if (mark_tags(image, l, n, seen, true)) {
-            return "index image has two entries for one hash";
-        }
-        mark_tags(image, l, n, seen, false);
-    }
-    return NULL;
-}
-
-int index_image_check(const void *image, uint64_t len, uint64_t store_id, uint64_t image_id, const char **ret_why)
-{
-    const unsigned char *header = image;
     struct layout layout;
     const char *why = check_header(header, len, &layout);
 
@@ -492,36 +357,269 @@ int index_image_check(const void *image, uint64_t len, uint64_t store_id, uint64
     if (!why && get64(header + AT_IMAGE_ID) != image_id) {
         why = "index image is not the one that was asked for";
     }
-    why = why ? why : check_sums(image, &layout);
-    why = why ? why : check_buckets(image, &layout);
-    why = why ? why : check_links(image, &layout);
-    why = why ? why : check_chains(image, &layout);
     if (why) {
         *ret_why = why;
         return -EUCLEAN;
     }
+    image->buckets = layout.buckets;
+    image->overflow = layout.overflow;
+    image->level = (unsigned)__builtin_ctzll(layout.buckets);
+    image->bits = get32(header + AT_BITS);
+    image->header_sum = get64(header + AT_CHECKSUM);
     return 0;
 }
 
-bool index_image_leads_below(const void *image, uint64_t end)
+int index_image_open(struct index_image *image, uint64_t len, uint64_t store_id, uint64_t image_id,
+                     const char **ret_why)
 {
-    uint64_t buckets = index_image_buckets(image) + get64((const unsigned char *)image + AT_OVERFLOW);
-
-    for (uint64_t n = 0; n < buckets; n++) {
-        for (unsigned i = 0; i < INDEX_BUCKET_ENTRIES; i++) {
-            uint64_t entry = entry_at(bucket_at(image, n), i);
-
-            if (entry != 0 && index_address(entry) >= end) {
-                return false;
-            }
-        }
+    if (len < BLOCK) {
+        *ret_why = "index image is shorter than its header";
+        return -EUCLEAN;
     }
-    return true;
+    unsigned char *header = malloc(BLOCK);
+    int r = header ? image->read(image->ctx, 0, header, (uint32_t)BLOCK) : -ENOMEM;
+
+    if (r == 0) {
+        r = open_with_header(image, header, len, store_id, image_id, ret_why);
+    }
+    free(header);
+    return r;
 }
 
-unsigned index_image_bits(const void *image)
+int index_image_find(const struct index_image *image, uint64_t hash, uint64_t *ret_address)
 {
-    return get32((const unsigned char *)image + AT_BITS);
+    uint64_t tag = index_tag(hash, image->level, image->bits), n = hash >> (64 - image->level);
+    unsigned char bucket[BUCKET];
+
+    *ret_address = 0;
+    for (uint64_t steps = 0; steps <= image->overflow; steps++) {
+        int r = image->read(image->ctx, BLOCK + n * BUCKET, bucket, (uint32_t)BUCKET);
+
+        if (r < 0) {
+            return r == -ENOMEM ? r : -EIO;
+        }
+        for (unsigned i = 0; i < INDEX_BUCKET_ENTRIES; i++) {
+            uint64_t entry = entry_at(bucket, i);
+
+            if (index_matches(entry, tag)) {
+                *ret_address = index_address(entry);
+                return 0;
+            }
+        }
+        uint64_t link = link_at(bucket);
+
+        if (link == 0) {
+            return 0;
+        }
+        if (link > image->overflow) {
+            break;
+        }
+        n = image->buckets + link - 1;
+    }
+    return -EIO; /* that was not so when it was checked */
+}
+
+/* ---- reading all of it: pieces in order, each against its sum -------------------------------------- */
+
+/* One place in the buckets, moving on: the piece that it is in. */
+struct cursor {
+    const struct index_image *image;
+    struct layout layout;
+    unsigned char *piece; /* PIECE bytes */
+    uint64_t number;      /* of the piece; UINT64_MAX: none yet */
+};
+
+static int cursor_open(struct cursor *cursor, const struct index_image *image)
+{
+    *cursor = (struct cursor){.image = image,
+                              .layout = layout_of(image->buckets, image->overflow),
+                              .piece = aligned_alloc(BLOCK, PIECE),
+                              .number = UINT64_MAX};
+    return cursor->piece ? 0 : -ENOMEM;
+}
+
+static void cursor_close(struct cursor *cursor)
+{
+    free(cursor->piece);
+}
+
+/* -EUCLEAN: its sum is another. */
+static int read_piece(struct cursor *cursor, uint64_t number)
+{
+    const struct index_image *image = cursor->image;
+    const struct layout *l = &cursor->layout;
+    uint32_t len = piece_len(l, number);
+    unsigned char sum[8];
+
+    cursor->number = UINT64_MAX;
+    int r = image->read(image->ctx, BLOCK + number * PIECE, cursor->piece, len);
+
+    if (r == 0) {
+        r = image->read(image->ctx, BLOCK + l->body_bytes + number * 8, sum, sizeof(sum));
+    }
+    if (r == 0 && piece_sum(cursor->piece, len, image->header_sum, number) != get64(sum)) {
+        r = -EUCLEAN;
+    }
+    if (r == 0) {
+        cursor->number = number;
+    }
+    return r;
+}
+
+/* Bucket n: first the table's, then the overflow buckets, of which number 1 is bucket `buckets`. Valid until the next
+ * call. */
+static int cursor_bucket(struct cursor *cursor, uint64_t n, const unsigned char **ret_bucket)
+{
+    uint64_t number = n / PIECE_BUCKETS;
+    int r = cursor->number == number ? 0 : read_piece(cursor, number);
+
+    *ret_bucket = cursor->piece + n % PIECE_BUCKETS * BUCKET;
+    return r;
+}
+
+/* ---- check -------------------------------------------------------------------------------------- */
+
+#define TAGS_MAX ((INDEX_TAG_MASK >> INDEX_TAG_SHIFT) + 1)
+
+struct check {
+    struct cursor table, overflow;
+    uint64_t reach;
+    unsigned known;               /* bits of the hash in an entry */
+    uint64_t links;               /* overflow buckets that links led to */
+    uint64_t seen[TAGS_MAX / 64]; /* tags of the chain, a bit each; */
+    uint16_t tags[TAGS_MAX];      /* and as they came */
+    unsigned tag_count;
+    const char *why;
+};
+
+static bool entry_is_sound(uint64_t entry, unsigned known)
+{
+    return !(entry & INDEX_FROZEN) && (entry & INDEX_TAG_MASK) && index_known(entry) == known &&
+           index_address(entry) > INDEX_NONE;
+}
+
+/* The entries of a bucket, and whether their tags are new in the chain. */
+static int check_entries(struct check *check, const unsigned char *bucket)
+{
+    for (unsigned i = 0; i < INDEX_BUCKET_ENTRIES; i++) {
+        uint64_t entry = entry_at(bucket, i), tag = (entry & INDEX_TAG_MASK) >> INDEX_TAG_SHIFT;
+
+        if (entry == 0) {
+            continue;
+        }
+        if (!entry_is_sound(entry, check->known)) {
+            check->why = "index image has an entry that cannot be";
+        } else if (index_address(entry) >= check->reach) {
+            check->why = "index image is not that of its checkpoint";
+        } else if (check->seen[tag / 64] & UINT64_C(1) << tag % 64) {
+            check->why = "index image has two entries for one hash";
+        }
+        if (check->why) {
+            return -EUCLEAN;
+        }
+        check->seen[tag / 64] |= UINT64_C(1) << tag % 64;
+        check->tags[check->tag_count++] = (uint16_t)tag;
+    }
+    return 0;
+}
+
+/* A link is the number after that of the link before, in the order of the chains: so each overflow bucket is in one
+ * chain, and chains end. */
+static int check_chain(struct check *check, const unsigned char *bucket)
+{
+    const struct index_image *image = check->table.image;
+    int r = check_entries(check, bucket);
+
+    for (uint64_t link; r == 0 && (link = link_at(bucket)) != 0;) {
+        if (link != ++check->links || link > image->overflow) {
+            check->why = "index image has a link that leads elsewhere";
+            return -EUCLEAN;
+        }
+        r = cursor_bucket(&check->overflow, image->buckets + link - 1, &bucket);
+        if (r == 0) {
+            r = check_entries(check, bucket);
+        }
+    }
+    while (check->tag_count > 0) {
+        unsigned tag = check->tags[--check->tag_count];
+
+        check->seen[tag / 64] &= ~(UINT64_C(1) << tag % 64);
+    }
+    return r;
+}
+
+/* What is beyond the last bucket, and beyond the last sum, is zero. */
+static int check_padding(struct check *check)
+{
+    const struct index_image *image = check->table.image;
+    const struct layout *l = &check->table.layout;
+    uint64_t end = l->pieces * 8;
+    const unsigned char *bytes;
+    int r = 0;
+
+    for (uint64_t n = image->buckets + image->overflow; n < l->body_bytes / BUCKET && r == 0; n++) {
+        r = cursor_bucket(&check->overflow, n, &bytes);
+        if (r == 0 && !bucket_is_zero(bytes)) {
+            check->why = "index image has something behind its buckets";
+            return -EUCLEAN;
+        }
+    }
+    if (r == 0) { /* less than a block */
+        check->table.number = UINT64_MAX;
+        r = image->read(image->ctx, BLOCK + l->body_bytes + end, check->table.piece, (uint32_t)(l->sums_bytes - end));
+    }
+    for (uint64_t at = 0; at < l->sums_bytes - end && r == 0; at++) {
+        if (check->table.piece[at] != 0) {
+            check->why = "index image has something behind its checksums";
+            return -EUCLEAN;
+        }
+    }
+    return r;
+}
+
+static int check_all(struct check *check)
+{
+    const struct index_image *image = check->table.image;
+    const unsigned char *bucket;
+    int r = 0;
+
+    for (uint64_t n = 0; n < image->buckets && r == 0; n++) {
+        r = cursor_bucket(&check->table, n, &bucket);
+        if (r == 0 && !bucket_is_zero(bucket)) {
+            r = check_chain(check, bucket);
+        }
+    }
+    if (r == 0 && check->links != image->overflow) {
+        check->why = "index image has an overflow bucket that no link leads to";
+        r = -EUCLEAN;
+    }
+    return r == 0 ? check_padding(check) : r;
+}
+
+int index_image_check(const struct index_image *image, uint64_t reach, const char **ret_why)
+{
+    struct check *check = calloc(1, sizeof(*check));
+
+    if (!check) {
+        return -ENOMEM;
+    }
+    check->reach = reach;
+    check->known = image->bits - image->level;
+    int r = cursor_open(&check->table, image);
+
+    if (r == 0) {
+        r = cursor_open(&check->overflow, image);
+    }
+    if (r == 0) {
+        r = check_all(check);
+    }
+    if (r == -EUCLEAN) {
+        *ret_why = check->why ? check->why : "index image has a wrong checksum";
+    }
+    cursor_close(&check->overflow);
+    cursor_close(&check->table);
+    free(check);
+    return r;
 }
 
 /* ---- load --------------------------------------------------------------------------------------- */
@@ -546,26 +644,38 @@ static void load_bucket(struct index_bucket *to, const unsigned char *from)
     load_word(&to->overflow, get64(from + INDEX_BUCKET_ENTRIES * 8));
 }
 
-int index_load(struct index *index, const void *image)
+/* Bucket n of the image is bucket n of the table, or the overflow bucket of its number. */
+static int load_all(struct index *index, struct index_bucket *table, struct cursor *cursor)
+{
+    uint64_t buckets = cursor->image->buckets, all = buckets + cursor->image->overflow;
+    const unsigned char *bucket;
+    int r = 0;
+
+    for (uint64_t n = 0; n < all && r == 0; n++) {
+        r = cursor_bucket(cursor, n, &bucket);
+        if (r == 0) {
+            load_bucket(n < buckets ? &table[n] : index_slab_at(&index->slab, n - buckets + 1), bucket);
+        }
+    }
+    return r;
+}
+
+int index_load(struct index *index, const struct index_image *image)
 {
     uint64_t table = atomic_load_explicit(&index->table, memory_order_relaxed); /* alone, as above */
-    uint64_t buckets = index_image_buckets(image);
-    uint64_t overflow = get64((const unsigned char *)image + AT_OVERFLOW);
+    struct cursor cursor;
 
-    if (buckets != index_table_size(table) || get32((const unsigned char *)image + AT_BITS) != index->bits ||
-        index_slab_used(&index->slab) != 0) {
+    if (image->buckets != index_table_size(table) || image->bits != index->bits || index_slab_used(&index->slab) != 0) {
         return -EINVAL;
     }
-    int r = index_slab_extend(&index->slab, overflow);
+    int r = cursor_open(&cursor, image);
 
-    if (r < 0) {
-        return r;
+    if (r == 0) {
+        r = index_slab_extend(&index->slab, image->overflow);
     }
-    for (uint64_t n = 0; n < buckets; n++) {
-        load_bucket(&index_table_buckets(table)[n], bucket_at(image, n));
+    if (r == 0) {
+        r = load_all(index, index_table_buckets(table), &cursor);
     }
-    for (uint64_t number = 1; number <= overflow; number++) {
-        load_bucket(index_slab_at(&index->slab, number), bucket_at(image, buckets + number - 1));
-    }
-    return 0;
+    cursor_close(&cursor);
+    return r;
 }

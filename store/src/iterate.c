@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 /*
  * Iteration: a commit makes the log up to its end immutable and readable from the device; each record of it is looked
- * up as of that moment, as in a snapshot.
+ * up as of that moment, as in a snapshot. Of a snapshot its own part of the log is read, which its being open keeps.
  */
 #include "scan.h"
 
@@ -9,7 +9,8 @@
 
 struct iteration {
     struct store_session *session;
-    bool live; /* only what was the newest of its key */
+    const struct store_snapshot *snapshot; /* NULL: the live store */
+    bool live;                             /* only what was the newest of its key */
     store_each each;
     void *ctx;
     uint64_t begin, end;
@@ -36,7 +37,7 @@ static int iteration_begin(struct iteration *it)
 /* Was the record the newest of its key at the end of the log that is scanned? 1, 0 or -errno. */
 static int was_newest(struct iteration *it, const struct record *r, uint64_t at)
 {
-    struct store_read read = {.key = r->bytes, .key_len = record_key_len(r)};
+    struct store_read read = {.key = r->bytes, .key_len = record_key_len(r), .snapshot = it->snapshot};
     int rc = read_newest(it->session, &read, at + 1, it->end);
 
     if (rc == STORE_PENDING) {
@@ -106,4 +107,17 @@ int store_scan(struct store_session *s, store_each each, void *ctx)
 int store_scan_log(struct store_session *s, store_each each, void *ctx)
 {
     return scan_store(s, false, each, ctx);
+}
+
+int store_snapshot_scan(struct store_session *s, const struct store_snapshot *snapshot, store_each each, void *ctx)
+{
+    struct iteration it = {.session = s,
+                           .snapshot = snapshot,
+                           .live = true,
+                           .each = each,
+                           .ctx = ctx,
+                           .begin = snapshot->at.begin.address,
+                           .end = snapshot->at.end.address};
+
+    return iterate(&it);
 }

@@ -123,12 +123,17 @@ struct store_session {
     uint64_t held_ns; /* space_hold_back(): to be slept */
 };
 
+struct image { /* an index image on the device; its address is its reader's context */
+    struct device *device;
+    int file;
+    struct index_image index;
+};
+
 struct store_snapshot {
     struct store *store;
     uint64_t id;
     struct checkpoint at;
-    const void *image;
-    uint64_t image_len;
+    struct image image;
     struct store_snapshot *next; /* of the open ones; under checkpoint_lock */
 };
 
@@ -190,8 +195,8 @@ int checkpoint_write(struct store *store, struct checkpoint *ret_at);
 void image_name(char name[DEVICE_NAME_MAX + 1], uint64_t image);
 /* Writes an index as an image, durably. Of the store's own it also commits what the image may lead to. */
 int image_save(struct store *store, struct index *index, uint64_t image);
-/* Opens and checks the index image of a checkpoint; device_unmap() it. */
-int image_map(struct store *store, const struct checkpoint *at, const void **ret_bytes, uint64_t *ret_len,
-              const char **ret_why);
+/* Opens the index image of a checkpoint and checks all of it; image_close() it. `image` stays where it is meanwhile. */
+int image_open(struct image *image, struct store *store, const struct checkpoint *at, const char **ret_why);
+void image_close(struct image *image);
 
 #endif

@@ -13,8 +13,9 @@
  *   2. What the device gives below the `begin` of now is worth nothing, good or bad: its space may have been
  *      given back, and the key is elsewhere or gone. The read starts again. A pinned one (snapshots, scans,
  *      compaction's own) never meets that: its log is kept.
- *   3. A read that is pending is in exactly one of: the session's waiting list, the hands of one store_io.
- *   4. Bytes of the log come through log_read.c, from the device or from a window: they are checked alike.
+ *   3. A snapshot's image is read before the epoch is entered: that may wait for the disk.
+ *   4. A read that is pending is in exactly one of: the session's waiting list, the hands of one store_io.
+ *   5. Bytes of the log come through log_read.c, from the device or from a window: they are checked alike.
  */
 #include "private.h"
 
@@ -91,7 +92,8 @@ static int walk_head(struct store *store, struct store_read *read, uint64_t *at)
     return STORE_NOT_FOUND;
 }
 
-/* Walks the chain as far as memory goes, the log's and the cache's. STORE_PENDING: read->priv.address is on the device. */
+/* Walks the chain as far as memory goes, the log's and the cache's. STORE_PENDING: read->priv.address is on the device.
+ */
 static int walk_memory(struct store *store, struct store_read *read)
 {
     struct hlog *log = &store->log;
@@ -120,18 +122,23 @@ static int walk_memory(struct store *store, struct store_read *read)
     return STORE_NOT_FOUND;
 }
 
-/* Where the chain of the key begins. */
-static void find_chain(struct store *store, struct store_read *read)
+/* Where the chain of the key begins in the snapshot. Reads the image: outside of the epoch. 0 or -errno. */
+static int find_in_snapshot(struct store_read *read)
 {
     const struct store_snapshot *snapshot = read->snapshot;
 
     read->priv.entry = 0;
-    if (snapshot) {
+    if (!read->priv.pinned) {
         read->priv.low = snapshot->at.begin.address;
         read->priv.ceiling = snapshot->at.end.address;
-        read->priv.address = snapshot->image ? index_image_find(snapshot->image, read->priv.hash) : 0;
-        return;
     }
+    return index_image_find(&snapshot->image.index, read->priv.hash, &read->priv.address);
+}
+
+/* Where the chain of the key begins in the live store. */
+static void find_chain(struct store *store, struct store_read *read)
+{
+    read->priv.entry = 0;
     if (!read->priv.pinned) {
         read->priv.low = atomic_load(&store->log.begin); /* invariant 1 */
         read->priv.ceiling = UINT64_MAX;
@@ -448,9 +455,13 @@ int store_read(struct store_session *s, struct store_read *read)
     if (read->key_len == 0 || read->key_len > STORE_KEY_MAX)
         return read->result = -EINVAL;
     read->priv.hash = hash_key(read->key, read->key_len);
+    int rc = read->snapshot ? find_in_snapshot(read) : 0;
+    if (rc < 0)
+        return read->result = rc;
     epoch_enter(store->epoch, s->slot);
-    find_chain(store, read);
-    int rc = walk_memory(store, read);
+    if (!read->snapshot)
+        find_chain(store, read);
+    rc = walk_memory(store, read);
     epoch_leave(s->slot);
     return rc == STORE_PENDING ? pend(s, read) : end_in_memory(s, read, rc);
 }
@@ -498,12 +509,16 @@ static unsigned read_group(struct store_session *s, struct store_read *reads, un
         if (read->result < 0)
             continue;
         read->priv.hash = hash_key(read->key, read->key_len);
-        index_prefetch(store->index, read->priv.hash);
+        if (read->snapshot)
+            read->result = find_in_snapshot(read);
+        else
+            index_prefetch(store->index, read->priv.hash);
     }
     epoch_enter(store->epoch, s->slot);
     for (struct store_read *read = reads; read < reads + count; read++)
         if (read->result == 0) {
-            find_chain(store, read);
+            if (!read->snapshot)
+                find_chain(store, read);
             prefetch_record(store, read);
         }
     for (struct store_read *read = reads; read < reads + count; read++)

@@ -167,6 +167,15 @@ static int take_commit(struct recovery *r, const struct commit_record *c, uint64
     return rc < 0 ? rc : 1;
 }
 
+/* No store has ever taken a value of more than a quarter of a segment. */
+static void note_largest(struct superblock *sb, uint64_t capacity)
+{
+    if (capacity > sb->segment_bytes / 4)
+        capacity = sb->segment_bytes / 4;
+    if (capacity > sb->largest)
+        sb->largest = (uint32_t)capacity;
+}
+
 static int take_record(struct recovery *r, const struct scan_item *item, uint64_t at)
 {
     const struct record *record = item->record;
@@ -182,6 +191,7 @@ static int take_record(struct recovery *r, const struct scan_item *item, uint64_
     r->version = found.version;
     r->chain = chain_fold(r->chain, item->seal);
     r->records++;
+    note_largest(&r->store->superblock, record->capacity);
     int rc = remember(r, &found);
     return rc < 0 ? rc : 1;
 }
@@ -355,30 +365,40 @@ int index_open_empty(struct store *store, struct index **ret_index)
     return index_open(empty_buckets(store), store->superblock.index_bits, store->epoch, ret_index);
 }
 
+/* -EUCLEAN, -EIO: it cannot be used. */
+static int load_image(struct store *store, struct store_opened *opened)
+{
+    struct image image;
+    const char *why;
+    int rc = image_open(&image, store, &store->superblock.checkpoint, &why);
+
+    if (rc < 0)
+        return rc;
+    rc = open_index(store, image.index.buckets, opened);
+    if (rc == 0 && (rc = index_load(store->index, &image.index)) < 0) {
+        index_close(store->index);
+        store->index = NULL;
+    }
+    image_close(&image);
+    return rc;
+}
+
 /* With no usable image of the checkpoint's index, or with a log that begins behind the checkpoint by now, replay
  * starts where the log begins: it has everything. */
 static int load_index(struct store *store, struct log_position *ret_start, struct store_opened *opened)
 {
     const struct checkpoint *checkpoint = &store->superblock.checkpoint;
-    const void *image;
-    uint64_t len;
-    const char *why;
 
     *ret_start = checkpoint->begin;
     if (checkpoint->image == 0 || checkpoint->begin.address > checkpoint->end.address || store->salvage)
         return open_index(store, empty_buckets(store), opened);
-    int rc = image_map(store, checkpoint, &image, &len, &why);
-    if (rc == -EUCLEAN || rc == -ENOENT) {
+    int rc = load_image(store, opened);
+    if (rc == -EUCLEAN || rc == -ENOENT || rc == -EIO) {
         opened->index_rebuilt = true;
         return open_index(store, empty_buckets(store), opened);
     }
-    if (rc < 0)
-        return rc;
-    *ret_start = checkpoint->end;
-    rc = open_index(store, index_image_buckets(image), opened);
     if (rc == 0)
-        rc = index_load(store->index, image);
-    device_unmap(store->device, image, len);
+        *ret_start = checkpoint->end;
     return rc;
 }
 

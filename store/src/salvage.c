@@ -12,8 +12,10 @@
 
 void salvage_tell(struct salvage *salvage, const struct store_damage *damage)
 {
-    if (salvage->to.damage)
-        salvage->to.damage(salvage->to.ctx, damage);
+    int rc = salvage->to.damage ? salvage->to.damage(salvage->to.ctx, damage) : 0;
+
+    if (rc < 0 && salvage->refused == 0)
+        salvage->refused = rc;
 }
 
 void salvage_progress(struct salvage *salvage, uint64_t done_bytes, uint64_t total_bytes)
@@ -152,6 +154,7 @@ static void tell_log(struct salvage *salvage, const struct salvage_lost *lost)
     salvage_tell(salvage, &(struct store_damage){.kind = STORE_DAMAGE_LOG,
                                                  .address = lost->address,
                                                  .len_bytes = lost->len_bytes,
+                                                 .unreadable = lost->unreadable,
                                                  .snapshot = salvage->snapshot,
                                                  .key = lost->key,
                                                  .key_len = lost->key ? lost->key_len : 0,
@@ -191,7 +194,7 @@ int salvage_look(struct scan *scan, uint64_t at, uint64_t stop, uint64_t version
         salvage_lost_fini(ret_lost);
     ret_lost->len_bytes = next - at;
     *ret_next = next;
-    return rc;
+    return rc < 0 ? rc : scan_is_unreadable(scan, at, next, &ret_lost->unreadable);
 }
 
 int salvage_pass(struct salvage *salvage, struct scan *scan, uint64_t at, uint64_t limit, uint64_t version,
@@ -258,20 +261,20 @@ static int check_image(struct salvage *salvage, const struct checkpoint *at, uin
 {
     struct store *store = salvage->store;
     struct store_damage damage = {.kind = STORE_DAMAGE_IMAGE, .snapshot = snapshot};
-    const void *bytes;
-    uint64_t len;
+    struct image image;
 
     *ret_damaged = false;
     if (at->image == 0)
         return 0;
-    int rc = image_map(store, at, &bytes, &len, &damage.what);
+    int rc = image_open(&image, store, at, &damage.what);
     if (rc == 0)
-        device_unmap(store->device, bytes, len);
+        image_close(&image);
     if (rc == -ENOENT)
         damage.what = "the file is missing";
     if (rc == 0 || rc == -ENOMEM)
         return rc;
     *ret_damaged = true;
+    damage.unreadable = rc != -EUCLEAN && rc != -ENOENT;
     salvage_tell(salvage, &damage);
     return 0;
 }
@@ -362,18 +365,18 @@ static int repair_images(struct store *store)
         struct checkpoint *at = &sb->snapshots[i].at;
         struct index *index = NULL;
         const char *why;
-        const void *bytes;
-        uint64_t len, image = sb->next_image;
-        if (image_map(store, at, &bytes, &len, &why) == 0) {
-            device_unmap(store->device, bytes, len);
+        struct image image;
+        uint64_t number = sb->next_image;
+        if (image_open(&image, store, at, &why) == 0) {
+            image_close(&image);
             continue;
         }
         rc = index_of(store, at, &index);
         if (rc == 0)
-            rc = image_save(store, index, image);
+            rc = image_save(store, index, number);
         if (rc == 0) {
             sb->next_image++;
-            at->image = image;
+            at->image = number;
         }
         if (index)
             index_close(index);

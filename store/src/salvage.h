@@ -31,7 +31,8 @@ struct scan;
 struct salvage_lost { /* a damaged record whose key can be read */
     uint64_t hash, address, len_bytes, link;
     uint32_t key_len;
-    uint8_t *key; /* malloc'ed */
+    bool unreadable; /* by the device */
+    uint8_t *key;    /* malloc'ed */
 };
 
 struct salvage {
@@ -43,6 +44,7 @@ struct salvage {
     uint32_t lost_count, lost_room;
     uint64_t *broken; /* a hash of each broken chain; some twice */
     uint32_t broken_count, broken_room;
+    int refused;                        /* 0, or the first -errno of who is told */
     uint64_t told;                      /* progress */
     uint64_t snapshot;                  /* whose log is being read; 0: the store's own */
     bool damaged;                       /* there are new holes */

@@ -50,6 +50,21 @@ static int64_t read_blocks(struct scan *scan, uint64_t first, uint64_t end)
     return (int64_t)(end - first);
 }
 
+int scan_is_unreadable(struct scan *scan, uint64_t from, uint64_t to, bool *ret_unreadable)
+{
+    uint8_t *block = aligned_alloc(HLOG_BLOCK, HLOG_BLOCK);
+
+    *ret_unreadable = false;
+    if (!block)
+        return -ENOMEM;
+    for (uint64_t at = from & ~(uint64_t)(HLOG_BLOCK - 1); at < to && !*ret_unreadable; at += HLOG_BLOCK) {
+        int64_t moved = read_log(scan, block, at, HLOG_BLOCK);
+        *ret_unreadable = moved < 0 && moved != -ENOENT; /* a segment that is gone */
+    }
+    free(block);
+    return 0;
+}
+
 static bool fill_window(struct scan *scan, uint64_t first, uint64_t end)
 {
     scan->window_len = 0;

@@ -51,6 +51,8 @@ void scan_close(struct scan *scan);
 enum scan_kind scan_at(struct scan *scan, uint64_t at, struct scan_item *ret_item);
 /* The log's bytes [at, at + len), which lie in one segment, or NULL; valid until the next call that may read. */
 void *scan_look(struct scan *scan, uint64_t at, uint64_t len);
+/* Is there a block in [from, to) that the device cannot read? -ENOMEM. */
+int scan_is_unreadable(struct scan *scan, uint64_t from, uint64_t to, bool *ret_unreadable);
 /* The commit record at `at`, or NULL. */
 const struct commit_record *scan_commit(struct scan *scan, uint64_t at);
 

@@ -124,6 +124,7 @@ static int checkpoint_install(struct store *store, const struct checkpoint *at)
     struct checkpoint before = store->superblock.checkpoint;
 
     store->superblock.checkpoint = *at;
+    store->superblock.largest = atomic_load_explicit(&store->log.largest, memory_order_relaxed);
     int rc = superblock_write(store->device, &store->superblock);
     if (rc < 0) {
         store->superblock.checkpoint = before;
@@ -151,29 +152,44 @@ int store_checkpoint(struct store *store)
     return rc;
 }
 
-int image_map(struct store *store, const struct checkpoint *at, const void **ret_bytes, uint64_t *ret_len,
-              const char **ret_why)
+static int read_image(void *ctx, uint64_t offset, void *buf, uint32_t len)
+{
+    const struct image *image = ctx;
+
+    return device_file_read(image->device, image->file, offset, buf, len);
+}
+
+static int check_image(struct image *image, struct store *store, const struct checkpoint *at, const char **ret_why)
+{
+    int64_t len = device_file_size(image->device, image->file);
+    int rc = len < 0 ? (int)len : index_image_open(&image->index, (uint64_t)len, store->store_id, at->image, ret_why);
+
+    if (rc == 0 && image->index.bits != store->superblock.index_bits) {
+        *ret_why = "index image is not that of its checkpoint";
+        rc = -EUCLEAN;
+    }
+    return rc < 0 ? rc : index_image_check(&image->index, at->reach, ret_why);
+}
+
+int image_open(struct image *image, struct store *store, const struct checkpoint *at, const char **ret_why)
 {
     char name[DEVICE_NAME_MAX + 1];
 
     *ret_why = "it cannot be read";
     image_name(name, at->image);
-    int file = device_file_open(store->device, name, 0);
-    if (file < 0)
-        return file;
-    int rc = device_map(store->device, file, ret_bytes, ret_len);
-    device_file_close(store->device, file);
+    *image = (struct image){.device = store->device, .index = {.read = read_image, .ctx = image}};
+    image->file = device_file_open(store->device, name, DEVICE_FILE_CACHED);
+    if (image->file < 0)
+        return image->file;
+    int rc = check_image(image, store, at, ret_why);
     if (rc < 0)
-        return rc;
-    rc = index_image_check(*ret_bytes, *ret_len, store->store_id, at->image, ret_why);
-    if (rc == 0 && (index_image_bits(*ret_bytes) != store->superblock.index_bits ||
-                    !index_image_leads_below(*ret_bytes, at->reach))) {
-        *ret_why = "index image is not that of its checkpoint";
-        rc = -EUCLEAN;
-    }
-    if (rc < 0)
-        device_unmap(store->device, *ret_bytes, *ret_len);
+        image_close(image);
     return rc;
+}
+
+void image_close(struct image *image)
+{
+    device_file_close(image->device, image->file);
 }
 
 /* ---- snapshots ------------------------------------------------------------------------------------ */
@@ -244,7 +260,8 @@ int store_snapshot_list(struct store *store, int (*each)(void *ctx, const struct
     pthread_mutex_lock(&store->checkpoint_lock);
     for (uint32_t i = 0; i < store->superblock.snapshot_count && rc == 0; i++) {
         const struct snapshot_entry *e = &store->superblock.snapshots[i];
-        struct store_snapshot_info info = {.id = e->id, .time_ns = e->time_ns, .address = e->at.end.address};
+        struct store_snapshot_info info = {
+            .id = e->id, .time_ns = e->time_ns, .begin = e->at.begin.address, .address = e->at.end.address};
         memcpy(info.label, e->label, sizeof info.label);
         rc = each(ctx, &info);
     }
@@ -305,7 +322,7 @@ int store_snapshot_open(struct store *store, uint64_t id, struct store_snapshot 
         return -ENOMEM;
     pthread_mutex_lock(&store->checkpoint_lock);
     const struct snapshot_entry *e = find(store, id);
-    int rc = e ? image_map(store, &e->at, &s->image, &s->image_len, &why) : -ENOENT;
+    int rc = e ? image_open(&s->image, store, &e->at, &why) : -ENOENT;
     if (rc == 0) {
         s->store = store;
         s->id = id;
@@ -331,6 +348,6 @@ void store_snapshot_close(struct store_snapshot *s)
         link = &(*link)->next;
     *link = s->next;
     pthread_mutex_unlock(&store->checkpoint_lock);
-    device_unmap(store->device, s->image, s->image_len);
+    image_close(&s->image);
     free(s);
 }

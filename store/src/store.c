@@ -140,8 +140,7 @@ static int open_device_log(struct store *store, struct store_opened *opened)
         return -EUCLEAN;
     }
     uint64_t reach = superblock_reach(&store->superblock);
-    if (rc == 0 && device_log_allocated(store->device_log) < reach && store->superblock.checkpoint.image != 0 &&
-        !store->salvage) {
+    if (rc == 0 && device_log_allocated(store->device_log) < reach && reach > HLOG_FIRST_ADDRESS && !store->salvage) {
         snprintf(opened->message, sizeof opened->message,
                  "the log ends at %llu, and was on disk up to %llu; restore the missing segment files from a backup",
                  (unsigned long long)device_log_allocated(store->device_log), (unsigned long long)reach);
@@ -229,9 +228,20 @@ void store_balance(struct store *store)
     cache_limit(&store->cache, left > log_part ? left - log_part : 0);
 }
 
+/* Log memory that the largest value in the log needs to be moved, whatever the budget: four times as much. */
+static uint64_t least_log_bytes(const struct store *store)
+{
+    uint64_t least = LOG_MIN;
+
+    while (least / 4 < store->superblock.largest)
+        least *= 2;
+    return least;
+}
+
 static int open_log(struct store *store, struct store_opened *opened)
 {
     struct superblock *sb = &store->superblock;
+    uint64_t least = least_log_bytes(store);
     int rc = store->options.read_only ? 0 : take_possession(store, opened);
 
     if (rc < 0)
@@ -239,12 +249,15 @@ static int open_log(struct store *store, struct store_opened *opened)
     rc = device_queue_open(store->device, FLUSH_DEPTH, &store->flush_queue);
     if (rc < 0)
         return rc;
-    rc = hlog_open(&store->log, store->options.log_bytes, mutable_bytes(store), sb->segment_bytes,
+    if (store->options.log_bytes < least)
+        store->options.log_bytes = least;
+    rc = hlog_open(&store->log, store->options.log_bytes, least, mutable_bytes(store), sb->segment_bytes,
                    store->begin_at.address, store->committed.address, sb->store_id, store->epoch, store->device_log,
                    store->flush_queue);
     if (rc < 0)
         return rc;
     store->log_open = true;
+    store->log.largest = sb->largest;
     rc = cache_open(&store->cache, cache_size(store), store->epoch);
     if (rc < 0 || (rc = windows_open(&store->windows, store->options.memory_bytes / WINDOWS_PART)) < 0)
         return rc;
@@ -289,7 +302,7 @@ static int open_parts(struct store *store, struct store_opened *opened)
     if ((rc = epoch_open(&store->epoch)) < 0 || (rc = open_device_log(store, opened)) < 0 ||
         (rc = recover(store, opened)) < 0)
         return rc;
-    if (store->salvage && (rc = salvage_snapshots(store->salvage)) < 0)
+    if (store->salvage && ((rc = salvage_snapshots(store->salvage)) < 0 || (rc = store->salvage->refused) < 0))
         return rc;
     if ((rc = open_log(store, opened)) < 0)
         return rc;

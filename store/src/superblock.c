@@ -21,7 +21,8 @@ struct disk_superblock {
     uint32_t snapshot_count;
     uint32_t index_bits;
     uint32_t hole_count;
-    uint32_t reserved[3];
+    uint32_t largest;
+    uint32_t reserved[2];
 };
 static_assert(sizeof(struct checkpoint) == 64 && sizeof(struct disk_superblock) == 168, "superblock layout");
 static_assert(sizeof(struct snapshot_entry) == 336, "snapshot entry layout");
@@ -142,12 +143,13 @@ static int decode(struct disk_superblock *d, uint32_t len, struct superblock *sb
         return -EUCLEAN;
     uint64_t segment = d->segment_bytes;
     if (segment < (1u << 20) || segment > (1u << 30) || (segment & (segment - 1)) || d->index_bits < 10 ||
-        d->index_bits > 53 || !is_sound(d))
+        d->index_bits > 53 || d->largest > segment / 4 || !is_sound(d))
         return -EUCLEAN;
     *sb = (struct superblock){.sequence = d->sequence,
                               .store_id = d->store_id,
                               .segment_bytes = segment,
                               .index_bits = d->index_bits,
+                              .largest = d->largest,
                               .incarnation = d->incarnation,
                               .incarnation_begin = d->incarnation_begin,
                               .next_image = d->next_image,
@@ -265,6 +267,7 @@ static int write_one(struct device *device, struct superblock *sb)
                                   .store_id = sb->store_id,
                                   .segment_bytes = sb->segment_bytes,
                                   .index_bits = sb->index_bits,
+                                  .largest = sb->largest,
                                   .incarnation = sb->incarnation,
                                   .incarnation_begin = sb->incarnation_begin,
                                   .next_image = sb->next_image,

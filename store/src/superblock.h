@@ -62,6 +62,7 @@ struct superblock {
     uint64_t store_id;
     uint64_t segment_bytes;
     uint32_t index_bits;        /* of the hash that an entry of the index stands for; constant: index.h */
+    uint32_t largest;           /* room of the largest value in the log up to the checkpoint; 0: none, or not known */
     uint64_t incarnation;       /* counts opens for writing */
     uint64_t incarnation_begin; /* tail at this open: commits of older ones beyond it are left-overs */
     uint64_t next_image, next_snapshot;

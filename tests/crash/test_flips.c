@@ -227,11 +227,12 @@ static int copy_file(void *ctx, const char *name)
     return 0;
 }
 
-static void count_damage(void *ctx, const struct store_damage *damage)
+static int count_damage(void *ctx, const struct store_damage *damage)
 {
     if (!damage->what || (damage->key && damage->key_len == 0))
         give_up("damage is told without what it is");
     ++*(unsigned *)ctx;
+    return 0;
 }
 
 /* Keys that hold something else than what was written last. */

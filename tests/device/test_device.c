@@ -348,6 +348,40 @@ START_TEST(names_are_made_replaced_removed_and_listed)
 }
 END_TEST
 
+START_TEST(a_cached_file_gives_any_bytes_or_all_is_an_error)
+{
+    struct fixture f;
+    if (!fixture_open(&f, _i))
+        return;
+    struct device_queue *queue = queue_open(f.device, 1);
+    int file = file_create(f.device, "a");
+    unsigned char bytes[3 * BLOCK];
+    ck_assert_int_eq(block_write(queue, file, 0, 1), BLOCK);
+    ck_assert_int_eq(block_write(queue, file, BLOCK, 2), BLOCK);
+    int cached = device_file_open(f.device, "a", DEVICE_FILE_CACHED);
+    ck_assert_int_ge(cached, 0);
+    ck_assert_int_eq(device_file_size(f.device, cached), 2 * BLOCK);
+    unsigned char whole[2 * BLOCK];
+    ck_assert_int_eq(device_file_read(f.device, cached, 0, whole, sizeof whole), 0);
+    ck_assert(is_filled(whole, BLOCK, 1) && is_filled(whole + BLOCK, BLOCK, 2));
+    for (uint32_t at = 1; at < 2 * BLOCK; at += 997) {
+        ck_assert_int_eq(device_file_read(f.device, cached, at, bytes, 2 * BLOCK - at), 0);
+        ck_assert_mem_eq(bytes, whole + at, 2 * BLOCK - at);
+        ck_assert_int_eq(device_file_read(f.device, cached, at, bytes, 1), 0);
+        ck_assert_uint_eq(bytes[0], whole[at]);
+        ck_assert_int_eq(device_file_read(f.device, cached, at, bytes, 2 * BLOCK - at + 1), -EIO);
+    }
+    ck_assert_int_eq(device_file_read(f.device, cached, 9 * BLOCK, bytes, 1), -EIO);
+    ck_assert_int_eq(block_write(queue, file, 0, 3), BLOCK); /* what is written beside it is seen */
+    ck_assert_int_eq(device_file_read(f.device, cached, 0, bytes, BLOCK), 0);
+    ck_assert(is_filled(bytes, BLOCK, 3));
+    device_file_close(f.device, cached);
+    device_file_close(f.device, file);
+    device_queue_close(queue);
+    fixture_close(&f);
+}
+END_TEST
+
 START_TEST(a_map_shows_the_whole_file)
 {
     struct fixture f;
@@ -438,6 +472,7 @@ static void add(TCase *tcase)
     tcase_add_loop_test(tcase, a_queue_can_be_handed_over_by_a_thread_that_ends, 0, BACKEND_COUNT);
     tcase_add_loop_test(tcase, allocation_extends_with_zeros_and_never_shortens, 0, BACKEND_COUNT);
     tcase_add_loop_test(tcase, names_are_made_replaced_removed_and_listed, 0, BACKEND_COUNT);
+    tcase_add_loop_test(tcase, a_cached_file_gives_any_bytes_or_all_is_an_error, 0, BACKEND_COUNT);
     tcase_add_loop_test(tcase, a_map_shows_the_whole_file, 0, BACKEND_COUNT);
     tcase_add_loop_test(tcase, a_read_only_device_changes_nothing, 0, BACKEND_COUNT);
     tcase_add_loop_test(tcase, the_limit_of_open_files_is_raised, 0, BACKEND_COUNT);

@@ -199,9 +199,11 @@ static inline void check_others(uint64_t hit)
 /* ---- the check ------------------------------------------------------------------------------------------- */
 
 static struct {
-    unsigned count, named;
+    unsigned count, named, in_snapshots;
     const char *wanted; /* in a path */
     char all[4000];
+    unsigned dropped;
+    char drops[4000];
 } told;
 
 static inline void take_fault(void *ctx, const struct fs_fault *fault)
@@ -211,12 +213,26 @@ static inline void take_fault(void *ctx, const struct fs_fault *fault)
     (void)ctx;
     told.count++;
     told.named += told.wanted && fault->path && strstr(fault->path, told.wanted);
+    told.in_snapshots += fault->snapshot != NULL;
     snprintf(told.all + used, sizeof told.all - used, "%s: %s\n", fault->path ? fault->path : "-", fault->what);
+}
+
+static inline void take_dropped(void *ctx, const struct fs_dropped *dropped)
+{
+    size_t used = strlen(told.drops);
+
+    (void)ctx;
+    told.dropped++;
+    snprintf(told.drops + used, sizeof told.drops - used, "%s: %s%s%s #%llu [%llu, +%llu)\n",
+             dropped->path ? dropped->path : "-", dropped->what, dropped->name ? " " : "",
+             dropped->name ? dropped->name : "", (unsigned long long)dropped->ino, (unsigned long long)dropped->offset,
+             (unsigned long long)dropped->len);
 }
 
 static inline struct fs_checked check(bool repair, const char *wanted)
 {
-    struct fs_check_options options = {.memory_bytes = 4 << 20, .repair = repair, .fault = take_fault};
+    struct fs_check_options options = {
+        .memory_bytes = 4 << 20, .repair = repair, .fault = take_fault, .dropped = take_dropped};
     struct fs_checked checked;
 
     memset(&told, 0, sizeof told);
@@ -224,6 +240,7 @@ static inline struct fs_checked check(bool repair, const char *wanted)
     int rc = fs_check(device, &options, &checked);
     ck_assert_msg(rc == 0, "fs_check: %s %s", strerror(-rc), checked.message);
     ck_assert_uint_eq(told.count, checked.faults);
+    ck_assert_uint_eq(told.dropped, checked.dropped);
     return checked;
 }
 
@@ -274,6 +291,38 @@ static inline void teardown(void)
     device_close(device);
 }
 
+/* ---- its device ---------------------------------------------------------------------------------------------- */
+
+static inline int hash_file(void *ctx, const char *name)
+{
+    uint64_t *sum = ctx, len, hash = 14695981039346656037u;
+    int file = device_file_open(device, name, 0);
+    const uint8_t *bytes;
+
+    ck_assert_int_ge(file, 0);
+    ck_assert_int_eq(device_map(device, file, (const void **)&bytes, &len), 0);
+    for (const char *at = name; *at; at++)
+        hash = (hash ^ (uint8_t)*at) * 1099511628211u;
+    for (uint64_t i = 0; i < len; i += 8) {
+        uint64_t word = 0;
+        memcpy(&word, bytes + i, len - i < 8 ? len - i : 8);
+        hash = (hash ^ word) * 1099511628211u;
+    }
+    device_unmap(device, bytes, len);
+    device_file_close(device, file);
+    *sum += hash;
+    return 0;
+}
+
+/* All that is on the device. */
+static inline uint64_t sum_of_device(void)
+{
+    uint64_t sum = 0;
+
+    ck_assert_int_eq(device_list(device, hash_file, &sum), 0);
+    return sum;
+}
+
 /* ---- its store, while the filesystem is closed ------------------------------------------------------------- */
 
 static struct store *store;
@@ -293,6 +342,71 @@ static inline void close_raw(void)
 {
     store_session_close(session);
     ck_assert_int_eq(store_close(store), 0);
+}
+
+/* ---- and its records ---------------------------------------------------------------------------------------- */
+
+static inline void drop(struct fs_key key)
+{
+    open_raw();
+    ck_assert_int_eq(store_delete(session, key.bytes, key.len), 0);
+    close_raw();
+}
+
+static inline void put(struct fs_key key, const void *value, uint32_t len)
+{
+    open_raw();
+    ck_assert_int_eq(store_upsert(session, key.bytes, key.len, value, len), 0);
+    close_raw();
+}
+
+/* What it has now; *ret_len is its length. */
+static inline void get(struct fs_key key, void *buf, uint32_t room, uint32_t *ret_len)
+{
+    open_raw();
+    ck_assert_int_eq(store_get(session, key.bytes, key.len, buf, room, ret_len), 0);
+    close_raw();
+    ck_assert_uint_le(*ret_len, room);
+}
+
+/* Where the newest record of a key is. */
+struct where {
+    struct fs_key key;
+    uint64_t address;
+};
+
+static inline int find_record(void *ctx, const struct store_item *item)
+{
+    struct where *where = ctx;
+
+    if (item->key_len == where->key.len && memcmp(item->key, where->key.bytes, item->key_len) == 0)
+        where->address = item->address;
+    return 0;
+}
+
+static inline uint64_t address_of(struct fs_key key)
+{
+    struct where where = {.key = key};
+
+    open_raw();
+    ck_assert_int_eq(store_scan_log(session, find_record, &where), 0);
+    close_raw();
+    ck_assert_uint_gt(where.address, 0);
+    return where.address;
+}
+
+static inline void flip_at(uint64_t address, unsigned bit)
+{
+    char name[64];
+
+    snprintf(name, sizeof name, "log.%016llx", (unsigned long long)(address / segment_bytes));
+    ck_assert_int_eq(device_memory_flip(device, name, address % segment_bytes, bit), 0);
+}
+
+/* Damages the newest record of the key: a bit at `offset` in it. */
+static inline void flip_record(struct fs_key key, unsigned offset)
+{
+    flip_at(address_of(key) + offset, 2);
 }
 
 #endif

@@ -9,20 +9,6 @@
 
 /* ---- records ---------------------------------------------------------------------------------------------- */
 
-static void drop(struct fs_key key)
-{
-    open_raw();
-    ck_assert_int_eq(store_delete(session, key.bytes, key.len), 0);
-    close_raw();
-}
-
-static void put(struct fs_key key, const void *value, uint32_t len)
-{
-    open_raw();
-    ck_assert_int_eq(store_upsert(session, key.bytes, key.len, value, len), 0);
-    close_raw();
-}
-
 static struct inode inode_of(uint64_t ino)
 {
     struct fs_key key = key_inode(ino);
@@ -51,15 +37,6 @@ static void put_entry(uint64_t parent, const char *name, struct entry entry)
 
     entry_encode(&entry, bytes);
     put(key_entry(parent, name, strlen(name)), bytes, sizeof bytes);
-}
-
-/* What it has now; *ret_len is its length. */
-static void get(struct fs_key key, void *buf, uint32_t room, uint32_t *ret_len)
-{
-    open_raw();
-    ck_assert_int_eq(store_get(session, key.bytes, key.len, buf, room, ret_len), 0);
-    close_raw();
-    ck_assert_uint_le(*ret_len, room);
 }
 
 static void put_word(struct fs_key key, uint64_t word)

@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: MIT
 /*
- * An index image: the input is how many buckets and bits, then the buckets; the header is made to fit. What passes the check
- * is used in place, loaded, changed, grown, swept and saved, and what was saved passes the check.
+ * An index image: the input is how many buckets and bits, then the buckets; the header is made to fit. What passes the
+ * check is used in place, loaded, changed, grown, swept and saved, and what was saved passes the check.
  */
 #include "edit.h"
 #include "image.h"
 
 #include <epoch.h>
+#include <errno.h>
 #include <index.h>
 
 #define ROOM (64u << 10)
@@ -17,6 +18,25 @@ struct saved {
     uint8_t *bytes;
     uint64_t len;
 };
+
+static int read_bytes(void *ctx, uint64_t offset, void *buf, uint32_t len)
+{
+    const struct saved *from = ctx;
+
+    if (offset > from->len || len > from->len - offset)
+        return -EIO;
+    memcpy(buf, from->bytes + offset, len);
+    return 0;
+}
+
+static int check(struct saved *from, uint64_t number, uint64_t reach, struct index_image *ret_image)
+{
+    const char *why;
+
+    *ret_image = (struct index_image){.read = read_bytes, .ctx = from};
+    int rc = index_image_open(ret_image, from->len, 1, number, &why);
+    return rc < 0 ? rc : index_image_check(ret_image, reach, &why);
+}
 
 static int save(void *ctx, const void *bytes, uint32_t len)
 {
@@ -34,7 +54,7 @@ static void change(struct index *index, struct epoch *epoch)
 {
     struct saved saved = {NULL, 0};
     struct epoch_slot *slot;
-    const char *why;
+    struct index_image reader;
 
     if (epoch_slot_get(epoch, &slot) < 0)
         abort();
@@ -52,7 +72,7 @@ static void change(struct index *index, struct epoch *epoch)
     while (index_grow(index) > 0)
         continue;
     index_sweep(index, UINT64_C(1) << 40);
-    if (index_save(index, 1, 3, save, &saved) < 0 || index_image_check(saved.bytes, saved.len, 1, 3, &why) < 0)
+    if (index_save(index, 1, 3, save, &saved) < 0 || check(&saved, 3, UINT64_MAX, &reader) < 0)
         abort();
     free(saved.bytes);
 }
@@ -62,8 +82,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
     static struct epoch *epoch;
     static const char magic[] = "FFSINDEX";
     struct image_file file = {.bytes = image};
+    struct saved from = {.bytes = image};
+    struct index_image reader;
     struct index *index;
-    const char *why;
 
     if (len < 2 || (!epoch && epoch_open(&epoch) < 0))
         return 0;
@@ -84,14 +105,16 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
     put64_at(image + 64, bits);
     memcpy(image + INDEX_BODY_AT, data + 2, body_len);
     seal_index(&file);
-    if (index_image_check(image, file.len, 1, 2, &why) < 0)
+    from.len = file.len;
+    (void)check(&from, 2, 1 << 20, &reader);
+    if (check(&from, 2, UINT64_MAX, &reader) < 0)
         return 0;
-    for (uint64_t i = 0; i < 200; i++)
-        (void)index_image_find(image, i * UINT64_C(0x9e3779b97f4a7c15));
-    (void)index_image_leads_below(image, 1 << 20);
-    if (index_open(buckets, index_image_bits(image), epoch, &index) < 0)
+    for (uint64_t i = 0, address; i < 200; i++)
+        if (index_image_find(&reader, i * UINT64_C(0x9e3779b97f4a7c15), &address) < 0)
+            abort();
+    if (index_open(buckets, reader.bits, epoch, &index) < 0)
         abort();
-    if (index_load(index, image) == 0)
+    if (index_load(index, &reader) == 0)
         change(index, epoch);
     index_close(index);
     return 0;

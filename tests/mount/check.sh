@@ -59,7 +59,7 @@ expect 0 "$FASTERFS" check "$store"
 tail -n 1 "$work/out" | grep -q ': clean: ' || fail "no result in words"
 [ ! -s "$work/err" ] || fail "progress in a pipe"
 expect 0 "$FASTERFS" check --json "$store"
-json 'd["result"] == "clean" and d["status"] == 0 and d["list"] == [] and d["inodes"] > 100'
+json 'd["result"] == "clean" and d["status"] == 0 and d["list"] == [] and d["inodes"] > 100 and d["snapshots"] == 1'
 expect 0 "$FASTERFS" check --repair "$store"
 find "$store" -type f -exec sha256sum {} + | sort | cmp - "$work/sums" || fail "a check of a clean store wrote to it"
 
@@ -99,8 +99,16 @@ grep -q '^/a/file2: contents cannot be read' "$work/out" || fail "the damaged fi
 tail -n 1 "$work/out" | grep -q ': damaged: ' || fail "no result in words"
 expect 4 "$FASTERFS" check --json "$store"
 json 'd["status"] == 4 and d["left"] == d["faults"] > 0 and d["mended"] == 0'
-expect 1 "$FASTERFS" check --json --repair "$store"
-json 'd["result"] == "mended" and d["status"] == 1 and d["left"] == 0 and all(f["mended"] for f in d["list"])'
+expect 4 "$FASTERFS" check --json --repair "$store"
+json 'all(f["mended"] == (f["snapshot"] is None) for f in d["list"]) and d["damaged_snapshots"] == ["before"]'
+json 'd["dropped"] == 1 and d["dropped_list"][0]["path"] == "/a/file2" and d["dropped_list"][0]["what"] == "contents"'
+json 'd["left"] == sum(f["snapshot"] == "before" for f in d["list"]) > 0 and d["mended"] + d["left"] == d["faults"]'
+expect 4 "$FASTERFS" check "$store"
+grep -q '^/.snapshots/before/a/file2: ' "$work/out" || fail "what a snapshot lacks is not named"
+grep -q 'fasterfs snapshot delete MOUNTPOINT before' "$work/out" || fail "it does not say what to do about a snapshot"
+mount_it
+"$FASTERFS" snapshot delete "$mnt" before
+umount_it
 expect 0 "$FASTERFS" check "$store"
 mount_it
 for i in 1 3; do
@@ -136,6 +144,7 @@ expect 1 mount_it
 grep -q 'check --repair' "$work/err" || fail "the refusal does not say what to do"
 expect 1 "$FASTERFS" check --repair "$store"
 grep -q '^/a/file4: ' "$work/out" || fail "the damaged file is not named"
+grep -q '^dropped: /a/file4: contents' "$work/out" || fail "what was dropped is not listed"
 mount_it
 [ "$(cat "$mnt/a/file7")" = 7 ] || fail "what came after the damage is lost"
 [ "$(cat "$mnt/a/file2")" = again ] || fail "what came before the damage is lost"

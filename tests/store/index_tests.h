@@ -162,13 +162,51 @@ static inline int image_write(void *ctx, const void *bytes, uint32_t len)
     return 0;
 }
 
+static inline int image_read(void *ctx, uint64_t offset, void *buf, uint32_t len)
+{
+    const struct image *image = ctx;
+
+    if (offset > image->len || len > image->len - offset) {
+        return -EIO;
+    }
+    memcpy(buf, image->bytes + offset, len);
+    return 0;
+}
+
+static inline int check_image(struct image *image, uint64_t store, uint64_t number, const char **ret_why)
+{
+    struct index_image opened = {.read = image_read, .ctx = image};
+    int r = index_image_open(&opened, image->len, store, number, ret_why);
+
+    return r < 0 ? r : index_image_check(&opened, UINT64_MAX, ret_why);
+}
+
 static inline const char *check_why(const unsigned char *bytes, uint64_t len)
 {
+    struct image image = {.bytes = (unsigned char *)(uintptr_t)bytes, .len = len};
     const char *why = NULL;
-    int r = index_image_check(bytes, len, STORE, IMAGE, &why);
+    int r = check_image(&image, STORE, IMAGE, &why);
 
     MUST(r == 0 ? why == NULL : r == -EUCLEAN && why != NULL);
     return why;
+}
+
+/* A sound one, to be read. */
+static inline struct index_image opened(struct image *image)
+{
+    struct index_image opened = {.read = image_read, .ctx = image};
+    const char *why;
+
+    MUST(index_image_open(&opened, image->len, STORE, IMAGE, &why) == 0);
+    return opened;
+}
+
+static inline uint64_t find_in(const struct index_image *image, uint64_t hash)
+{
+    uint64_t address;
+
+    MUST(index_image_find(image, hash, &address) == 0);
+    return address;
 }
 
 static inline struct image save(struct index *index)

@@ -586,6 +586,95 @@ START_TEST(the_background_keeps_the_log_near_twice_what_is_live)
 }
 END_TEST
 
+/* ---- values that are larger than the budget of now would take ------------------------------------------------ */
+
+#define LARGE (2u << 20)
+
+static void put_large(int key, uint8_t byte)
+{
+    uint8_t *value = malloc(LARGE);
+
+    ck_assert_ptr_nonnull(value);
+    memset(value, byte, LARGE);
+    ck_assert_int_eq(store_upsert(session, &key, sizeof key, value, LARGE), 0);
+    free(value);
+}
+
+static void expect_large(int key, uint8_t byte)
+{
+    uint8_t *value = malloc(LARGE);
+    uint32_t len;
+
+    ck_assert_ptr_nonnull(value);
+    ck_assert_int_eq(store_get(session, &key, sizeof key, value, LARGE, &len), 0);
+    ck_assert_uint_eq(len, LARGE);
+    ck_assert(value[0] == byte && memcmp(value, value + 1, LARGE - 1) == 0);
+    free(value);
+}
+
+/* Written with 64 MiB, then opened with 1: after a clean close, after a crash, and once more after a clean close. */
+START_TEST(values_of_a_larger_budget_are_moved_with_a_smaller_one)
+{
+    static const struct store_options large = {.memory_bytes = 64 << 20, .no_background = true};
+    static const struct store_options small = {.memory_bytes = 1 << 20, .no_background = true};
+
+    close_store();
+    device_close(device);
+    ck_assert_int_eq(device_memory_open(&device), 0);
+    open_store(&large);
+    ck_assert_uint_ge(store_limits(store).value_max, LARGE);
+    for (int key = 0; key < 4; key++) {
+        put_large(key, (uint8_t)(key + 1));
+        for (int i = 1000; i < 1400; i++) /* to be dropped */
+            ck_assert_int_eq(store_upsert(session, &i, sizeof i, "small", 5), 0);
+    }
+    if (_i == 1) {
+        ck_assert_int_eq(store_commit(store), 0);
+        store_session_close(session);
+        store_abandon(store);
+        device_memory_crash(device);
+    } else {
+        close_store();
+    }
+    for (int round = 0; round < (_i == 2 ? 3 : 1); round++) {
+        open_store(&small);
+        struct store_stats stats;
+        store_stats(store, &stats);
+        uint64_t end = stats.tail;
+        ck_assert_uint_ge(store_limits(store).value_max, LARGE);
+        for (int i = 0; i < 40; i++)
+            put_large(4, (uint8_t)i); /* all else out of memory */
+        ck_assert_int_eq(store_commit(store), 0);
+        for (unsigned tries = 0; stats.begin < end; tries++) {
+            ck_assert_int_eq(store_compact(store, UINT64_MAX), 0);
+            store_stats(store, &stats);
+            ck_assert_uint_lt(tries, 20);
+        }
+        ck_assert_int_eq(stats.compaction_failed, 0);
+        for (int key = 0; key < 4; key++)
+            expect_large(key, (uint8_t)(key + 1));
+        expect_large(4, 39);
+        close_store();
+    }
+    open_store(&small);
+}
+END_TEST
+
+/* A store of small values takes no more memory than it is given. */
+START_TEST(small_values_need_no_more_than_the_budget)
+{
+    close_store();
+    device_close(device);
+    ck_assert_int_eq(device_memory_open(&device), 0);
+    open_store(&(struct store_options){.memory_bytes = 64 << 20, .no_background = true});
+    for (int i = 0; i < 1000; i++)
+        ck_assert_int_eq(store_upsert(session, &i, sizeof i, "small", 5), 0);
+    close_store();
+    open_store(&tiny);
+    ck_assert_uint_eq(store_limits(store).value_max, 64 << 10);
+}
+END_TEST
+
 int main(void)
 {
     TCase *tests = tcase_create("compact");
@@ -604,5 +693,7 @@ int main(void)
     tcase_add_test(tests, a_scan_of_the_log_shows_every_record);
     tcase_add_test(tests, threads_see_their_writes_while_two_compact);
     tcase_add_test(tests, the_background_keeps_the_log_near_twice_what_is_live);
+    tcase_add_loop_test(tests, values_of_a_larger_budget_are_moved_with_a_smaller_one, 0, 3);
+    tcase_add_test(tests, small_values_need_no_more_than_the_budget);
     return suite_run_case("compact", tests);
 }

@@ -101,14 +101,15 @@ static uint64_t clustered_hash(uint64_t *state)
 static struct index *save_and_load(struct index *index, struct model *model, uint64_t *state, unsigned level)
 {
     struct image image = save(index);
+    struct index_image reader = opened(&image);
     struct index *loaded = open_index_of(UINT64_C(1) << level, MODEL_BITS);
 
-    MUST(index_image_buckets(image.bytes) == UINT64_C(1) << level && index_load(loaded, image.bytes) == 0);
+    MUST(reader.buckets == UINT64_C(1) << level && index_load(loaded, &reader) == 0);
     for (int i = 0; i < 1000; i++) {
         uint64_t hash = clustered_hash(state);
         const struct model_entry *want = model_find(model, hash);
 
-        MUST(index_image_find(image.bytes, hash) == (want && want->address > INDEX_NONE ? want->address : 0));
+        MUST(find_in(&reader, hash) == (want && want->address > INDEX_NONE ? want->address : 0));
     }
     free(image.bytes);
     index_close(index);
@@ -217,13 +218,14 @@ START_TEST(growth_ends_where_entries_would_have_too_few_bits)
     ck_assert(!index_wants_growth(index));
 
     struct image image = save(index);
-    struct index *loaded = open_index_of(index_image_buckets(image.bytes), 19);
-    struct index *other = open_index(index_image_buckets(image.bytes));
+    struct index_image reader = opened(&image);
+    struct index *loaded = open_index_of(reader.buckets, 19);
+    struct index *other = open_index(reader.buckets);
 
-    ck_assert_int_eq(index_load(other, image.bytes), -EINVAL);
-    ck_assert_int_eq(index_load(loaded, image.bytes), 0);
+    ck_assert_int_eq(index_load(other, &reader), -EINVAL);
+    ck_assert_int_eq(index_load(loaded, &reader), 0);
     ck_assert_int_eq(index_grow(loaded), -E2BIG);
-    ck_assert_uint_eq(index_image_find(image.bytes, hash), 100);
+    ck_assert_uint_eq(find_in(&reader, hash), 100);
     index_close(loaded);
     index_close(other);
     free(image.bytes);
@@ -379,7 +381,8 @@ START_TEST(a_growth_that_lacks_overflow_buckets_can_be_used_and_goes_on)
                 atomic_store(&index->slab.limit, INDEX_SLAB_MAX);
             }
             image = save(index); /* ends it, with the buckets that each split gives back */
-            ck_assert_uint_eq(index_image_buckets(image.bytes), 128);
+            struct index_image reader = opened(&image);
+            ck_assert_uint_eq(reader.buckets, 128);
             free(image.bytes);
         }
         ck_assert_uint_eq(index_table_level(index->table), 7);

@@ -28,17 +28,18 @@ START_TEST(an_image_finds_and_loads_what_was_saved)
         create(index, make_hash(buckets, 1, TAGS - 1, 0)); /* INDEX_NONE: left out */
         atomic_fetch_or(locked, INDEX_LOCKED);
         struct image image = save(index);
+        struct index_image reader = opened(&image);
 
         ck_assert_ptr_null(check_why(image.bytes, image.len));
-        ck_assert_uint_eq(index_image_buckets(image.bytes), buckets);
-        ck_assert_int_eq(index_load(loaded, image.bytes), 0);
+        ck_assert_uint_eq(reader.buckets, buckets);
+        ck_assert_int_eq(index_load(loaded, &reader), 0);
         for (uint64_t k = 0; k < buckets * tags; k++) {
             uint64_t hash = make_hash(buckets, k / tags, k % tags, k);
 
-            MUST(index_image_find(image.bytes, hash) == 100 + k);
+            MUST(find_in(&reader, hash) == 100 + k);
             MUST(atomic_load(find(loaded, hash)) == make_entry(k % tags, 100 + k));
         }
-        ck_assert_uint_eq(index_image_find(image.bytes, make_hash(buckets, 1, TAGS - 1, 0)), 0);
+        ck_assert_uint_eq(find_in(&reader, make_hash(buckets, 1, TAGS - 1, 0)), 0);
         ck_assert_uint_eq(check_index(loaded), buckets * tags);
         for (uint64_t b = 0; b < buckets; b++) { /* a loaded index grows on */
             create(loaded, make_hash(buckets, b, TAGS - 2, 0));
@@ -56,15 +57,16 @@ START_TEST(load_refuses_another_size_and_lack_of_memory)
     struct index *index = filled_index(128, 10), *small = open_index(64), *large = open_index(256);
     struct index *same = open_index(128);
     struct image image = save(index);
+    struct index_image reader = opened(&image);
 
-    ck_assert_int_eq(index_load(small, image.bytes), -EINVAL);
-    ck_assert_int_eq(index_load(large, image.bytes), -EINVAL);
-    ck_assert_int_eq(index_load(index, image.bytes), -EINVAL);
+    ck_assert_int_eq(index_load(small, &reader), -EINVAL);
+    ck_assert_int_eq(index_load(large, &reader), -EINVAL);
+    ck_assert_int_eq(index_load(index, &reader), -EINVAL);
     atomic_store(&same->slab.limit, 127);
-    ck_assert_int_eq(index_load(same, image.bytes), -ENOMEM);
+    ck_assert_int_eq(index_load(same, &reader), -ENOMEM);
     ck_assert_uint_eq(check_index(same), 0);
     atomic_store(&same->slab.limit, 128);
-    ck_assert_int_eq(index_load(same, image.bytes), 0);
+    ck_assert_int_eq(index_load(same, &reader), 0);
     for (int at = 1; at <= 3; at++) { /* header, body, checksums */
         struct image failing = {image.bytes, 0, image.room, at};
 
@@ -100,8 +102,8 @@ START_TEST(every_flipped_byte_and_every_cut_is_refused)
         free(exact);
     }
     ck_assert_ptr_null(check_why(image.bytes, image.len));
-    ck_assert_int_eq(index_image_check(image.bytes, image.len, STORE + 1, IMAGE, &why), -EUCLEAN);
-    ck_assert_int_eq(index_image_check(image.bytes, image.len, STORE, IMAGE + 1, &why), -EUCLEAN);
+    ck_assert_int_eq(check_image(&image, STORE + 1, IMAGE, &why), -EUCLEAN);
+    ck_assert_int_eq(check_image(&image, STORE, IMAGE + 1, &why), -EUCLEAN);
     free(image.bytes);
     index_close(index);
 }
@@ -231,11 +233,12 @@ static bool save_while_busy(struct busy *busy, uint64_t *before)
     }
     atomic_fetch_add(&busy->allowed, BUSY_KEYS / BUSY_SAVES);
     struct image image = save(busy->index);
+    struct index_image reader = opened(&image);
     bool grown = atomic_load(&busy->created) > created;
 
     MUST(!check_why(image.bytes, image.len));
     for (uint64_t k = 0; k < BUSY_KEYS; k++) {
-        uint64_t newest = atomic_load(&busy->newest[k]), found = index_image_find(image.bytes, busy_hash(k));
+        uint64_t newest = atomic_load(&busy->newest[k]), found = find_in(&reader, busy_hash(k));
 
         if (k < created) {
             MUST(found >= before[k] && found <= newest + 1); /* the index is set before `newest` */
@@ -245,7 +248,7 @@ static bool save_while_busy(struct busy *busy, uint64_t *before)
     }
     struct index *loaded = open_index(64);
 
-    MUST(index_load(loaded, image.bytes) == 0 && check_index(loaded) >= created);
+    MUST(index_load(loaded, &reader) == 0 && check_index(loaded) >= created);
     index_close(loaded);
     free(image.bytes);
     return grown;

@@ -270,10 +270,11 @@ static void save_and_check(struct world *world, uint64_t *before)
         before[key] = atomic_load(&world->newest[key]);
     }
     struct image image = save(world->index);
+    struct index_image reader = opened(&image);
     uint64_t begin = atomic_load(&world->begin);
 
     for (uint64_t key = 0; key < KEYS; key++) {
-        uint64_t at = walk(world, key, index_image_find(image.bytes, world->hashes[key]), begin);
+        uint64_t at = walk(world, key, find_in(&reader, world->hashes[key]), begin);
 
         MUST(before[key] < begin || at >= before[key]);
     }

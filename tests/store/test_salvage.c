@@ -31,10 +31,11 @@ static void fill_store(void)
     ck_assert_int_eq(store_scan_log(session, find_address, NULL), 0);
 }
 
-static void count_damage(void *ctx, const struct store_damage *damage)
+static int count_damage(void *ctx, const struct store_damage *damage)
 {
     (void)damage;
     ++*(unsigned *)ctx;
+    return 0;
 }
 
 /* Opens the store to salvage it, and closes it. How much was told. */

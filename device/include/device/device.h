@@ -97,15 +97,25 @@ void device_close(struct device *device);
 /* "uring", "threads", "memory": which backend was chosen. Constant, valid until device_close(). */
 const char *device_backend_name(const struct device *device);
 
+/* Is a block that was written once written again where it is, for no more space, and synced without a change of
+ * metadata? So it is on ext4 and xfs; a filesystem that copies on write puts it elsewhere. Constant. */
+bool device_is_in_place(const struct device *device);
+
 /* Opens a file for reading and writing; DEVICE_FILE_CREATE makes it if absent. Returns a file number >= 0
  * or -errno (-EINVAL: a name that is empty, too long, has a slash or is a dot or two, or no regular file).
- * O_DIRECT is used where the filesystem has it. Close a file when no transfer of it is in flight. */
-enum { DEVICE_FILE_CREATE = 1, DEVICE_FILE_TRUNCATE = 2 };
+ * O_DIRECT is used where the filesystem has it, but with DEVICE_FILE_CACHED, for device_file_read(). Close a file when
+ * no transfer of it is in flight. */
+enum { DEVICE_FILE_CREATE = 1, DEVICE_FILE_TRUNCATE = 2, DEVICE_FILE_CACHED = 4 };
 DEVICE_NODISCARD int device_file_open(struct device *device, const char *name, unsigned flags);
 void device_file_close(struct device *device, int file);
 
 /* Size in bytes, or -errno. */
 DEVICE_NODISCARD int64_t device_file_size(struct device *device, int file);
+
+/* Reads at once, any bytes, through the page cache, of a file that was opened with DEVICE_FILE_CACHED: for small pieces
+ * that are wanted again. Returns 0 when all of them are there, -EIO if they are not, or the file ends before. Any
+ * thread. */
+DEVICE_NODISCARD int device_file_read(struct device *device, int file, uint64_t offset, void *buf, uint32_t len);
 
 /* Makes sure that writes to [offset, offset+len) cannot fail for want of space, and extends the file to
  * offset+len (new bytes read as zero). -ENOSPC: nothing was promised, but the file may be longer than
@@ -130,7 +140,7 @@ DEVICE_NODISCARD int device_sync_names(struct device *device);
 DEVICE_NODISCARD int device_list(struct device *device, int (*each)(void *ctx, const char *name), void *ctx);
 
 /* Maps a whole file for reading; the pages stay valid until device_unmap(). Whether later writes are seen
- * is not said (memory: no). The address is aligned to DEVICE_BLOCK_BYTES unless the length is 0. */
+ * is not said (memory: no). A page that the disk cannot read ends the program (SIGBUS): for tests. The address is aligned to DEVICE_BLOCK_BYTES unless the length is 0. */
 DEVICE_NODISCARD int device_map(struct device *device, int file, const void **ret_bytes, uint64_t *ret_len);
 void device_unmap(struct device *device, const void *bytes, uint64_t len);
 

@@ -241,31 +241,46 @@ FS_NODISCARD int fs_statfs(struct fs_session *s, struct fs_statfs *ret_statfs);
 /* ---- check ---------------------------------------------------------------------------------------- */
 
 struct fs_fault {
-    const char *path;     /* from the root, "/" first; NULL: of the store, or of nothing that has a name */
+    /* From the root, "/" first, "/.snapshots/NAME" in a snapshot; NULL: of the store, or of nothing that has a name. */
+    const char *path;
     const char *snapshot; /* the name of the snapshot that it is in; NULL: the live tree */
     const char *what;     /* in words */
     uint64_t ino;         /* 0: none */
     uint64_t offset, len; /* bytes of a file, or of the log if there is no ino; len 0: not known */
     bool mended;
 };
+/* What mending took away. */
+struct fs_dropped {
+    const char *path; /* of the file, as it was, or as it is now; of a name with that name. NULL: not known */
+    const char *what; /* "contents", "name", ... */
+    const char *name; /* of an extended attribute, or NULL */
+    uint64_t ino;     /* of the file, or of the directory that had the name; 0: none */
+    uint64_t offset, len; /* bytes of the file, or of the log if there is no ino; len 0: all of it */
+};
 struct fs_check_options {
     uint64_t memory_bytes; /* of the store; 0: 64 MiB. Beside it 64 bytes for each inode, and some for each fault */
     bool repair;           /* the device must be open for writing. Nothing is written if nothing is wrong */
     /* Called once the names of all faults are known; strings are valid during the call. */
     void (*fault)(void *ctx, const struct fs_fault *fault);
+    /* NULL, or called after that for each thing that mending dropped, even if it failed later. */
+    void (*dropped)(void *ctx, const struct fs_dropped *dropped);
     /* NULL, or called now and then. */
     void (*progress)(void *ctx, const char *phase, uint64_t done_bytes, uint64_t total_bytes);
     void *ctx;
 };
 struct fs_checked {
-    uint64_t inodes, log_bytes;
-    uint64_t faults, mended; /* faults that were found; of these, mended */
-    uint64_t left;           /* what a last look found after mending; without repair: faults */
-    char message[512];       /* why it could not be done; else "" */
+    uint64_t inodes, log_bytes; /* inodes: of the live tree */
+    uint64_t snapshots;         /* whose trees were read */
+    uint64_t faults, mended;    /* faults that were found; of these, mended */
+    uint64_t left;              /* what a last look found after mending; without repair: faults */
+    uint64_t dropped;           /* by mending */
+    char message[512];          /* why it could not be done; else "" */
 };
 /*
- * Reads all of a store that nobody has open, verifies every record and how they belong together, and mends that if asked
- * to: counts are set right; what cannot be read or leads nowhere is dropped; what has no name gets one in /lost+found.
+ * Reads all of a store that nobody has open, verifies every record and how they belong together, in the live tree and in
+ * each snapshot, and mends that if asked to: counts are set right; what cannot be read or leads nowhere is dropped; what
+ * has no name gets one in /lost+found. A snapshot is never changed. Nothing is written before all was read, nor where
+ * the device could not read something (then *ret_checked has a message, and all faults are left).
  * 0: it was done, see *ret_checked. -EUCLEAN: too damaged to be read at all; else -errno of the system.
  */
 FS_NODISCARD int fs_check(struct device *device, const struct fs_check_options *options, struct fs_checked *ret_checked);

@@ -55,14 +55,16 @@ enum store_damage_kind {
 struct store_damage {
     enum store_damage_kind kind;
     uint64_t address, len_bytes; /* in the log; or 0 */
+    bool unreadable;             /* the device could not read it; else it read something that is not sound */
     uint64_t snapshot;           /* id of the snapshot that it belongs to; 0: the store's own */
     const void *key; /* LOG: of the record, as far as it can still be read; NULL: it cannot. Valid during the call */
     uint32_t key_len;
     const char *what; /* constant text */
 };
-/* Called by the thread that opens, before anything is written. */
+/* Called by the thread that opens, before anything is written. `damage` may refuse: store_open() then ends with the
+ * first -errno that it returned, and has written nothing. */
 struct store_salvage {
-    void (*damage)(void *ctx, const struct store_damage *damage);
+    int (*damage)(void *ctx, const struct store_damage *damage);
     void (*progress)(void *ctx, uint64_t done_bytes, uint64_t total_bytes);
     void *ctx;
 };
@@ -348,7 +350,8 @@ struct store_item {
     const void *key, *value; /* valid during the call; value NULL: a tombstone */
     uint32_t key_len, value_len;
     uint64_t address, version; /* in the log; of its commit */
-    bool unreachable;          /* salvage only: a damaged record hides whether this is what the key holds */
+    bool unreachable;          /* salvage only: a damaged record hides whether this is what the key holds: reads say
+                                * -EIO. Older values of the key come as well */
 };
 typedef int (*store_each)(void *ctx, const struct store_item *item);
 
@@ -383,7 +386,7 @@ STORE_NODISCARD int store_scrub(struct store_session *session, struct store_scru
 struct store_snapshot_info {
     uint64_t id;      /* > 0, never reused */
     uint64_t time_ns; /* as given when it was made */
-    uint64_t address; /* end of the log that it covers */
+    uint64_t begin, address; /* of the log that it covers: where that begins, and its end */
     char label[STORE_LABEL_MAX + 1];
 };
 
@@ -396,6 +399,9 @@ STORE_NODISCARD int store_snapshot_list(struct store *store,
 STORE_NODISCARD int store_snapshot_delete(struct store *store, uint64_t id);
 /* Opens for reading (struct store_read.snapshot), from any number of sessions. Nothing is copied. */
 STORE_NODISCARD int store_snapshot_open(struct store *store, uint64_t id, struct store_snapshot **ret_snapshot);
+/* store_scan() of what the snapshot holds: each key that was there, once, with its value of that moment. */
+STORE_NODISCARD int store_snapshot_scan(struct store_session *session, const struct store_snapshot *snapshot,
+                                        store_each each, void *ctx);
 /* No read of it may be pending. NULL does nothing. */
 void store_snapshot_close(struct store_snapshot *snapshot);
 
