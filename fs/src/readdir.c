@@ -16,7 +16,7 @@
 
 #define AHEAD 24u         /* blocks that are asked for at once */
 #define ABSENT_MAX 65536u /* blocks in a row without a name and without a gap: no directory is like that */
-#define WITH_ATTR 24u     /* entries whose inodes are, at first: kernels before 6.16 have room for about so many */
+#define WITH_ATTR 24u     /* entries whose inodes are, at first: older kernels have room for about so many */
 #define HINT_BYTES 3500u  /* most blocks, with their heads */
 
 struct walk {
