@@ -32,6 +32,11 @@ const char *device_backend_name(const struct device *device)
     return device->backend_name;
 }
 
+bool device_is_in_place(const struct device *device)
+{
+    return device->in_place;
+}
+
 int device_file_open(struct device *device, const char *name, unsigned flags)
 {
     if (!name_is_valid(name))

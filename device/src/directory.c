@@ -17,6 +17,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/magic.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -26,6 +27,7 @@
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
+#include <sys/vfs.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -310,6 +312,13 @@ static uint64_t now_ms(void)
     return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
 }
 
+static bool is_in_place(int fd)
+{
+    struct statfs statfs;
+
+    return fstatfs(fd, &statfs) == 0 && (statfs.f_type == EXT4_SUPER_MAGIC || statfs.f_type == XFS_SUPER_MAGIC);
+}
+
 /* flock(2) has no time limit, so it is asked again and again. */
 static int lock_directory(int fd, bool read_only, unsigned wait_ms)
 {
@@ -419,8 +428,10 @@ int device_open(const char *path, const struct device_options *options, struct d
         free(directory);
         return ret;
     }
-    directory->device =
-        (struct device){.ops = &directory_ops, .backend_name = backend_name, .read_only = options->read_only};
+    directory->device = (struct device){.ops = &directory_ops,
+                                        .backend_name = backend_name,
+                                        .read_only = options->read_only,
+                                        .in_place = is_in_place(fd)};
     directory->fd = fd;
     pthread_mutex_init(&directory->extend_lock, NULL);
     *ret_device = &directory->device;

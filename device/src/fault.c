@@ -238,8 +238,9 @@ int device_fault_open(struct device *inner, struct device **ret_device)
     struct fault *fault = calloc(1, sizeof(*fault));
     if (fault == NULL)
         return -ENOMEM;
-    fault->wrap =
-        (struct wrap){.device = {.ops = &fault_ops, .backend_name = "fault"}, .inner = inner, .ended = came_back};
+    fault->wrap = (struct wrap){.device = {.ops = &fault_ops, .backend_name = "fault", .in_place = inner->in_place},
+                                .inner = inner,
+                                .ended = came_back};
     pthread_mutex_init(&fault->lock, NULL);
     *ret_device = &fault->wrap.device;
     return 0;

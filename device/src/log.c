@@ -259,6 +259,25 @@ static int log_open_segment(struct device_log *log, bool is_last)
     return 0;
 }
 
+/* A last segment of no length is what a crash leaves of one that was begun: the log ends before it, however short the
+ * segment there is. Writing makes it anew. */
+static int log_drop_empty(struct device_log *log, struct numbers *found)
+{
+    while (found->count > 1) {
+        char name[DEVICE_NAME_MAX + 1];
+        segment_name(found->numbers[found->count - 1], name);
+        int file = device_file_open(log->device, name, 0);
+        if (file < 0)
+            return file;
+        int64_t size = device_file_size(log->device, file);
+        device_file_close(log->device, file);
+        if (size != 0)
+            return size < 0 ? (int)size : 0;
+        found->count--;
+    }
+    return 0;
+}
+
 /* Opens what is there; the numbers are sorted. */
 static int log_open_segments(struct device_log *log, const struct numbers *found, uint64_t *ret_missing)
 {
@@ -318,11 +337,12 @@ int device_log_open(struct device *device, uint64_t segment_bytes, uint64_t begi
     log->leaves = calloc(log_leaf_count(log), sizeof(*log->leaves));
     if (log->leaves != NULL)
         ret = device_list(device, gather, &found);
-    if (ret == 0) {
-        if (found.count > 0)
-            qsort(found.numbers, found.count, sizeof(*found.numbers), compare_numbers);
+    if (ret == 0 && found.count > 0)
+        qsort(found.numbers, found.count, sizeof(*found.numbers), compare_numbers);
+    if (ret == 0)
+        ret = log_drop_empty(log, &found);
+    if (ret == 0)
         ret = log_open_segments(log, &found, ret_missing);
-    }
     free(found.numbers);
     if (ret < 0) {
         device_log_close(log);

@@ -422,7 +422,7 @@ int device_memory_open(struct device **ret_device)
     struct memory *memory = calloc(1, sizeof(*memory));
     if (memory == NULL)
         return -ENOMEM;
-    memory->device = (struct device){.ops = &memory_ops, .backend_name = "memory"};
+    memory->device = (struct device){.ops = &memory_ops, .backend_name = "memory", .in_place = true};
     memory_space_init(&memory->space);
     pthread_mutex_init(&memory->lock, NULL);
     *ret_device = &memory->device;

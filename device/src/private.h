@@ -75,6 +75,7 @@ struct device {
     const struct device_ops *ops;
     const char *backend_name;
     bool read_only;
+    bool in_place; /* device_is_in_place() */
 };
 
 /* Owned by the thread that uses the queue. */

@@ -403,7 +403,7 @@ int device_record_open(struct device *inner, struct device **ret_device)
     struct record *record = calloc(1, sizeof(*record));
     if (record == NULL)
         return -ENOMEM;
-    record->wrap = (struct wrap){.device = {.ops = &record_ops, .backend_name = "record"},
+    record->wrap = (struct wrap){.device = {.ops = &record_ops, .backend_name = "record", .in_place = inner->in_place},
                                  .inner = inner,
                                  .begin = transfer_begin,
                                  .ended = transfer_ended};

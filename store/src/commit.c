@@ -31,7 +31,7 @@ static int close_gate(struct store *store)
     uint64_t need = 2 * HLOG_BLOCK;
 
     for (;;) {
-        int rc = hlog_make_room(log, need, 0);
+        int rc = hlog_make_room(log, need, HLOG_COMMITS);
         if (rc < 0)
             return rc;
         atomic_store(&store->gate_closed, true);
@@ -56,11 +56,13 @@ static int run_commit(struct store *store, struct log_position *ret_committed)
         pthread_mutex_unlock(&log->flush_lock);
         return rc;
     }
-    uint64_t version = atomic_load(&store->version);
+    uint64_t version = atomic_load(&store->version), from = atomic_load(&log->flushed);
     uint64_t end = hlog_put_commit(log, version, store->superblock.incarnation, store->committed.address);
     atomic_store(&store->version, version + 1);
     atomic_store(&store->gate_closed, false);
     rc = hlog_flush(log, end);
+    if (rc == 0 && device_is_in_place(store->device))
+        hlog_write_zeros(log, end - from);
     *ret_committed = (struct log_position){.address = end, .version = version, .chain = log->chain_before};
     pthread_mutex_unlock(&log->flush_lock);
     if (rc < 0)

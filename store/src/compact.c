@@ -203,6 +203,11 @@ void compact_release(struct store *store)
     if (store->scans == 0 && store->superblock.copies == 2 &&
         device_log_truncate(store->device_log, superblock_begin(&store->superblock)) == 0)
         punch_gaps(store);
+    if (!store->log_open)
+        return;
+    pthread_mutex_lock(&store->log.flush_lock);
+    (void)hlog_promise_reserve(&store->log); /* or what there is of it now */
+    pthread_mutex_unlock(&store->log.flush_lock);
 }
 
 void compact_scan_ended(struct store *store)

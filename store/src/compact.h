@@ -14,8 +14,8 @@
  * be replayed from there.
  *   4. Space is given back when both superblocks say that it is not needed, and no snapshot needs it.
  *   5. A part with a damaged record stops compaction there: nothing of it is dropped.
- *   6. A full disk: what hlog_left_by_writes() leaves is for the first part of a round, and only where no snapshot
- * keeps what it moves. It holds two batches at least, so begin moves by one: a round gives back all that it took but
+ *   6. A full disk: HLOG_FOR_MOVES is for the first part of a round, and only where no snapshot
+ * keeps what it moves. It holds two batches, so begin moves by one: a round gives back all that it took but
  * for a block, and a batch that it did not finish, which the next one finds moved.
  *
  * Threads: any number share one round, each with a session of its own (store_compact()). The background ones call it

@@ -7,6 +7,8 @@
 
 #define WRITE_BYTES (1u << 20) /* one device write at most */
 #define WRITES 8               /* in flight */
+#define ZEROS_BYTES (256u << 10)
+#define ZEROS_FOR (64u << 10) /* a commit of more does not need them */
 #define LIMIT_MIN (UINT64_C(4) << 20)
 #define POPULATE_BYTES (UINT64_C(8) << 20)
 #define POPULATE_FROM (UINT64_C(256) << 20) /* a smaller ring is soon full */
@@ -71,17 +73,10 @@ static void pad(struct hlog *log, uint64_t from, uint64_t to)
     }
 }
 
-static uint64_t left_by(const struct hlog *log, enum hlog_taker taker)
-{
-    if (taker == HLOG_WRITES)
-        return hlog_left_by_writes(log);
-    return taker == HLOG_MOVES ? HLOG_LEFT_BY_MOVES : HLOG_LEFT_BY_FREES;
-}
-
 int hlog_reserve(struct hlog *log, uint64_t bytes, uint64_t largest, enum hlog_taker taker,
                  struct hlog_space *ret_space)
 {
-    uint64_t left = left_by(log, taker);
+    uint64_t left = hlog_left_by(log, taker);
     uint64_t tail = atomic_load_explicit(&log->tail, memory_order_relaxed); /* the CAS decides */
 
     for (;;) {
@@ -283,6 +278,38 @@ int hlog_flush(struct hlog *log, uint64_t until)
     return 0;
 }
 
+static void zeros_done(struct device_io *io)
+{
+    (void)io;
+}
+
+void hlog_write_zeros(struct hlog *log, uint64_t committed_bytes)
+{
+    static const _Alignas(HLOG_BLOCK) uint8_t zeros[ZEROS_BYTES];
+    uint64_t from = atomic_load(&log->flushed), space = atomic_load(&log->space);
+
+    if (committed_bytes > ZEROS_FOR || from + ZEROS_FOR <= log->written)
+        return;
+    if (from < log->written)
+        from = log->written;
+    uint64_t to = round_up(from + 1, log->boundary); /* no segment ends before it */
+    if (to > from + ZEROS_BYTES)
+        to = from + ZEROS_BYTES;
+    if (to > space)
+        to = space;
+    if (to <= from)
+        return;
+    struct device_io io = {
+        .op = DEVICE_WRITE, .buf = (void *)(uintptr_t)zeros, .len = (uint32_t)(to - from), .done = zeros_done};
+    device_log_submit(log->device, log->queue, &io, from);
+    while (device_queue_pending(log->queue) > 0)
+        device_poll(log->queue, true);
+    if (io.result < 0)
+        return; /* the log has not failed by that */
+    atomic_fetch_add_explicit(&log->bytes_written, to - from, memory_order_relaxed);
+    log->written = to;
+}
+
 /* ---- room ---------------------------------------------------------------------------------------- */
 
 static uint64_t limit_of(const struct hlog *log)
@@ -328,6 +355,11 @@ static int promise_space(struct hlog *log, uint64_t end)
     return rc;
 }
 
+int hlog_promise_reserve(struct hlog *log)
+{
+    return promise_space(log, atomic_load(&log->tail) + hlog_left_by(log, HLOG_WRITES));
+}
+
 /* Moves head to `until` or beyond, at least to `must`. A record that lies across them, or the block that
  * it ends in, may not be written yet: then everything is. */
 static int flush_and_evict(struct hlog *log, uint64_t until, uint64_t must)
@@ -356,7 +388,7 @@ int hlog_make_room(struct hlog *log, uint64_t bytes, enum hlog_taker taker)
 {
     uint64_t tail = atomic_load(&log->tail);
     uint64_t end = tail + bytes;
-    int rc = promise_space(log, end + left_by(log, taker));
+    int rc = promise_space(log, end + hlog_left_by(log, taker));
 
     if (rc < 0)
         return rc;
@@ -403,7 +435,7 @@ bool hlog_wants_maintenance(const struct hlog *log)
     return tail - atomic_load_explicit(&log->flushed, memory_order_relaxed) > mutable_bytes(log) + limit / 16 ||
            tail + POPULATE_BYTES / 2 > atomic_load_explicit(&log->populated, memory_order_relaxed) ||
            tail - atomic_load_explicit(&log->safe_head, memory_order_relaxed) > limit - limit / 8 ||
-           tail + hlog_left_by_writes(log) + (1u << 20) > atomic_load_explicit(&log->space, memory_order_relaxed);
+           tail + hlog_left_by(log, HLOG_WRITES) + (1u << 20) > atomic_load_explicit(&log->space, memory_order_relaxed);
 }
 
 int hlog_maintain(struct hlog *log)
@@ -411,7 +443,8 @@ int hlog_maintain(struct hlog *log)
     uint64_t tail = atomic_load(&log->tail);
     int rc = 0;
 
-    (void)promise_space(log, tail + hlog_left_by_writes(log) + (2u << 20)); /* ENOSPC is told to whoever needs it */
+    (void)promise_space(log,
+                        tail + hlog_left_by(log, HLOG_WRITES) + (2u << 20)); /* ENOSPC is told to whoever needs it */
     populate(log, tail);
     uint64_t keep = limit_of(log) / 4 * 3;
     if (tail - atomic_load(&log->flushed) > mutable_bytes(log))

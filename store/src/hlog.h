@@ -35,11 +35,17 @@
 #define HLOG_BLOCK DEVICE_BLOCK_BYTES
 #define HLOG_FIRST_ADDRESS HLOG_BLOCK /* 0 and 1 mean "none": the first block is never used */
 
-/* Who takes disk space. Each leaves some of it to those before it, and the first to commits. */
-enum hlog_taker { HLOG_FREES /* units that free space */, HLOG_MOVES /* compaction, on a full disk */, HLOG_WRITES };
-#define HLOG_LEFT_BY_FREES (64u << 10)
-#define HLOG_LEFT_BY_MOVES (1u << 20)
-#define HLOG_LEFT_BY_WRITES (4u << 20) /* at least: hlog_left_by_writes() */
+/* Who takes disk space, of which each leaves some to those before it (hlog_left_by()). */
+enum hlog_taker {
+    HLOG_COMMITS,
+    HLOG_MOVES /* compaction, on a full disk */,
+    HLOG_FREES /* units that free space */,
+    HLOG_WRITES
+};
+#define HLOG_FOR_COMMITS (64u << 10)
+#define HLOG_FOR_MOVES (2u << 20) /* and a largest record */
+#define HLOG_FOR_FREES (2u << 20) /* and a 256th of the log */
+#define HLOG_LEFT_MIN (HLOG_FOR_COMMITS + HLOG_FOR_MOVES + HLOG_FOR_FREES)
 
 struct hlog {
     uint8_t *frames;
@@ -62,6 +68,7 @@ struct hlog {
     _Alignas(64) _Atomic uint64_t tail;
 
     _Alignas(64) pthread_mutex_t flush_lock;
+    uint64_t written;               /* what is beyond `flushed` and below it are zeros that were written ahead */
     uint64_t sealed;                /* start of the first record without a checksum */
     uint64_t extent_begin;          /* end of the last commit record put */
     uint64_t chain_before;          /* of the last commit */
@@ -108,16 +115,20 @@ static inline void hlog_prefetch(const struct hlog *log, uint64_t address, uint6
     }
 }
 
-/* Compaction gives space back after it has taken some, a block more for each round (compact.h, invariant 6): so it is
- * left a largest record and two batches, and a 256th of the log, by which the blocks of a whole pass are few beside it.
- */
-static inline uint64_t hlog_left_by_writes(const struct hlog *log)
+/* What has to be left, in bytes. Compaction gives back what it has taken, but for a block in each round, and only after
+ * it has taken it: two batches and a record (compact.h, invariant 6) are nobody else's, or nothing would ever come
+ * back. For units that free there is more in a long log: the blocks of a whole pass are few beside that. */
+static inline uint64_t hlog_left_by(const struct hlog *log, enum hlog_taker taker)
 {
-    /* relaxed: of late will do */
-    uint64_t tail = atomic_load_explicit(&log->tail, memory_order_relaxed);
-    uint64_t begin = atomic_load_explicit(&log->begin, memory_order_relaxed);
+    uint64_t left = taker >= HLOG_MOVES ? HLOG_FOR_COMMITS : 0;
 
-    return HLOG_LEFT_BY_WRITES + log->boundary / 4 + (tail - begin) / 256;
+    if (taker >= HLOG_FREES)
+        left += HLOG_FOR_MOVES + log->boundary / 4;
+    if (taker >= HLOG_WRITES) /* relaxed: of late will do */
+        left += HLOG_FOR_FREES + (atomic_load_explicit(&log->tail, memory_order_relaxed) -
+                                  atomic_load_explicit(&log->begin, memory_order_relaxed)) /
+                                     256;
+    return left;
 }
 
 /*
@@ -139,9 +150,18 @@ int hlog_evict(struct hlog *log, uint64_t until);
 /* Makes `bytes` reservable, by promising disk space, writing and evicting. flush_lock held. -ENOSPC. */
 int hlog_make_room(struct hlog *log, uint64_t bytes, enum hlog_taker taker);
 
+/* Promises itself what it keeps for compaction, units that free and commits: before others take disk space that may
+ * have been part of that, and where some came back. flush_lock held. -ENOSPC: there is less. */
+int hlog_promise_reserve(struct hlog *log);
+
 /* Writes everything that starts below `until` (<= tail), making it immutable first. flush_lock held.
  * -errno of the device; what was not written is tried again by the next call. */
 int hlog_flush(struct hlog *log, uint64_t until);
+
+/* After the flush of a commit and before its sync: a sync of blocks that were allocated and never written has to change
+ * metadata of the filesystem, which takes it about twice as long. So small commits find zeros where they are going to
+ * be: they are written with one of them for those that follow. flush_lock held. */
+void hlog_write_zeros(struct hlog *log, uint64_t committed_bytes);
 
 /* Puts a commit record at the tail, with the log to itself (the gate is closed, nobody writes): all
  * below it becomes read-only. Room for two blocks must be there. Returns the end of the commit. */

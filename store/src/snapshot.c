@@ -96,7 +96,11 @@ int checkpoint_write(struct store *store, struct checkpoint *ret_at)
     if (rc < 0)
         return rc;
     at.end = committed(store);
-    rc = image_save(store, store->index, image);
+    pthread_mutex_lock(&store->log.flush_lock);
+    rc = hlog_promise_reserve(&store->log); /* an image is not worth a disk on which nothing can move any more */
+    pthread_mutex_unlock(&store->log.flush_lock);
+    if (rc == 0)
+        rc = image_save(store, store->index, image);
     if (rc < 0)
         return rc;
     at.reach = committed(store).address;

@@ -138,8 +138,7 @@ static int open_device_log(struct store *store, struct store_opened *opened)
         return -EUCLEAN;
     }
     uint64_t reach = superblock_reach(&store->superblock);
-    if (rc == 0 && device_log_allocated(store->device_log) < reach && store->superblock.checkpoint.image != 0 &&
-        !store->salvage) {
+    if (rc == 0 && device_log_allocated(store->device_log) < reach && reach > HLOG_FIRST_ADDRESS && !store->salvage) {
         snprintf(opened->message, sizeof opened->message,
                  "the log ends at %llu, and was on disk up to %llu; restore the missing segment files from a backup",
                  (unsigned long long)device_log_allocated(store->device_log), (unsigned long long)reach);
@@ -152,7 +151,7 @@ static int open_device_log(struct store *store, struct store_opened *opened)
  * of this is a store, or an empty directory. */
 static void take_back(struct store *store)
 {
-    uint64_t segments = (HLOG_FIRST_ADDRESS + HLOG_LEFT_BY_WRITES + (1u << 20)) / store->superblock.segment_bytes + 1;
+    uint64_t segments = (HLOG_FIRST_ADDRESS + HLOG_LEFT_MIN + (1u << 20)) / store->superblock.segment_bytes + 1;
     char name[DEVICE_NAME_MAX + 1];
     int rc = 0;
 
@@ -181,7 +180,7 @@ static int take_possession(struct store *store, struct store_opened *opened)
         rc = superblock_write(store->device, sb);
     bool possessed = rc == 0;
     if (rc == 0)
-        rc = device_log_allocate(store->device_log, tail + HLOG_LEFT_BY_WRITES + (1u << 20));
+        rc = device_log_allocate(store->device_log, tail + HLOG_LEFT_MIN + (1u << 20));
     if (device_is_full(rc) && possessed && !opened->created)
         rc = 0; /* a full disk can still be read, and deleted from as far as the reserve goes */
     if (rc < 0 && opened->created)

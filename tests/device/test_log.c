@@ -381,7 +381,7 @@ START_TEST(a_crash_leaves_no_gap_and_no_short_segment_that_was_synced)
     device_memory_crash(f.device);
     ck_assert_int_eq(name_count(f.device), 2);
     log = log_open(f.device, 0);
-    ck_assert_uint_eq(device_log_allocated(log), SEGMENT);
+    ck_assert_uint_eq(device_log_allocated(log), 0);
     ck_assert_int_eq(device_log_allocate(log, 4 * SEGMENT), 0);
     ck_assert_int_eq(device_log_sync(log), 0); /* nothing was written: lengths all the same */
     device_log_close(log);
@@ -462,6 +462,32 @@ START_TEST(a_short_segment_in_the_middle_is_filled_up)
     ck_assert_uint_eq(device_log_allocated(log), 3 * SEGMENT);
     struct device_queue *queue = queue_open(f.device, 1);
     ck_assert(log_has(log, queue, 2 * SEGMENT - BLOCK, false));
+    device_log_close(log);
+    device_queue_close(queue);
+    fixture_close(&f);
+}
+END_TEST
+
+START_TEST(a_log_ends_before_a_segment_that_was_only_begun)
+{
+    struct fixture f;
+    if (!fixture_open(&f, BACKEND_MEMORY))
+        return;
+    struct device_log *log = log_open(f.device, 0);
+    ck_assert_int_eq(device_log_allocate(log, 3 * SEGMENT), 0);
+    device_log_close(log);
+    for (int i = 1; i < 3; i++) {
+        char name[] = "log.000000000000000.";
+        name[19] = (char)('0' + i);
+        device_file_close(f.device, device_file_open(f.device, name, DEVICE_FILE_TRUNCATE));
+    }
+    device_memory_limit(f.device, SEGMENT); /* the short one could not be filled up */
+    log = log_open(f.device, 0);
+    ck_assert_uint_eq(device_log_allocated(log), SEGMENT);
+    device_memory_limit(f.device, 8 * SEGMENT);
+    struct device_queue *queue = queue_open(f.device, 1);
+    ck_assert_int_eq(device_log_allocate(log, 3 * SEGMENT), 0);
+    ck_assert_int_eq(log_write(log, queue, 3 * SEGMENT - BLOCK), BLOCK);
     device_log_close(log);
     device_queue_close(queue);
     fixture_close(&f);
@@ -571,6 +597,7 @@ static void add(TCase *tcase)
     tcase_add_test(tcase, a_write_of_an_earlier_log_is_made_durable_too);
     tcase_add_test(tcase, a_log_whose_sync_failed_never_says_again_that_it_worked);
     tcase_add_loop_test(tcase, a_short_segment_in_the_middle_is_filled_up, 0, BACKEND_COUNT);
+    tcase_add_test(tcase, a_log_ends_before_a_segment_that_was_only_begun);
     tcase_add_loop_test(tcase, threads_allocate_write_sync_and_truncate_at_once, 0, BACKEND_COUNT);
 }
 

@@ -5,6 +5,14 @@
 
 static struct fs_attr a;
 
+static const char *name_of(unsigned i)
+{
+    static char name[16];
+
+    sprintf(name, "%u", i);
+    return name;
+}
+
 static unsigned fill_up(void)
 {
     static uint8_t bytes[60000];
@@ -124,6 +132,33 @@ START_TEST(what_was_not_reaped_for_want_of_room_is_reaped_when_there_is_some)
 }
 END_TEST
 
+/* Each deletion takes some of what was kept for it, and all of them more than there is: it comes back on the way. */
+START_TEST(all_small_files_can_be_removed_from_a_full_disk)
+{
+    unsigned made = 0;
+    int rc = 0;
+
+    device_memory_limit(device, 12u << 20);
+    for (; rc == 0; made++) {
+        rc = fs_mknod(s, &cred, FS_INO_ROOT, name_of(made), S_IFREG | 0644, 0, &a);
+        if (rc == 0)
+            fs_forget(s, a.ino, 1);
+    }
+    ck_assert_int_eq(rc, -ENOSPC);
+    for (unsigned i = 0; i < made - 1; i++) {
+        rc = fs_unlink(s, FS_INO_ROOT, name_of(i));
+        ck_assert_msg(rc == 0, "%u of %u: %d", i, made, rc);
+        if (i % 16 == 0)
+            ck_assert_int_eq(fs_sync(fs), 0);
+    }
+    ck_assert_int_eq(fs_sync(fs), 0);
+    ck_assert_uint_eq(files_in_use(), 1);
+    for (unsigned rounds = 0; rounds < 2; rounds++) /* the first may find room for a part only */
+        ck_assert_int_eq(store_compact(fs_store(fs), UINT64_MAX), 0);
+    fill_up();
+}
+END_TEST
+
 /* ---- files of 1 KiB to 8 MiB, of which every second one goes -------------------------------------------- */
 
 #define DISK_BYTES (UINT64_C(96) << 20)
@@ -160,14 +195,6 @@ static uint32_t piece_at(const struct file *file, uint32_t at)
 
     make_piece(file->seed, at, len);
     return len;
-}
-
-static const char *name_of(unsigned i)
-{
-    static char name[16];
-
-    sprintf(name, "%u", i);
-    return name;
 }
 
 /* 0, or -ENOSPC and it is not there. */
@@ -309,6 +336,7 @@ int main(void)
     TCase *tests = fixture_case("full", fixture_setup, fixture_teardown);
     tcase_add_test(tests, a_full_disk_can_be_synced_read_deleted_from_and_reopened);
     tcase_add_test(tests, what_was_not_reaped_for_want_of_room_is_reaped_when_there_is_some);
+    tcase_add_test(tests, all_small_files_can_be_removed_from_a_full_disk);
     suite_add_tcase(suite, tests);
     tests = fixture_case("every second file", setup_disk, fixture_teardown);
     tcase_add_loop_test(tests, when_every_second_file_is_removed_from_a_full_disk_it_can_be_filled_again, 0, 4);

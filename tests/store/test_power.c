@@ -6,6 +6,7 @@
  */
 #include <check.h>
 #include <device/memory.h>
+#include <device/record.h>
 #include <stdio.h>
 #include <store/store.h>
 #include <string.h>
@@ -176,11 +177,62 @@ START_TEST(what_was_promised_survives_a_power_cut_before_every_sync)
 }
 END_TEST
 
+struct writes {
+    uint64_t begin, end, after; /* of the log's newest write that began after that tick */
+    uint64_t synced;            /* end of the furthest write that a sync had followed by then */
+    uint64_t furthest;
+};
+
+static int look_at(void *ctx, const struct device_event *event)
+{
+    struct writes *w = ctx;
+
+    if (strncmp(event->name, "log.", 4) != 0)
+        return 0;
+    if (event->kind == DEVICE_EVENT_WRITE && event->begin > w->after) {
+        w->begin = event->offset;
+        w->end = event->offset + event->len;
+    } else if (event->kind == DEVICE_EVENT_WRITE && event->offset + event->len > w->furthest) {
+        w->furthest = event->offset + event->len;
+    } else if (event->kind == DEVICE_EVENT_SYNC && event->begin <= w->after) {
+        w->synced = w->furthest;
+    }
+    return 0;
+}
+
+/* The second of two small commits changes no metadata: what it writes was written before, and synced. */
+START_TEST(a_small_commit_finds_zeros_where_it_goes)
+{
+    struct device *memory;
+    struct store_opened opened;
+    struct store *store;
+    struct store_session *s;
+
+    ck_assert_int_eq(device_memory_open(&memory), 0);
+    ck_assert_int_eq(device_record_open(memory, &device), 0);
+    ck_assert_int_eq(store_open(device, &tiny, &store, &opened), 0);
+    ck_assert_int_eq(store_session_open(store, &s), 0);
+    ck_assert_int_eq(store_upsert(s, "a", 1, "b", 1), 0);
+    ck_assert_int_eq(store_commit(store), 0);
+    struct writes writes = {.after = device_record_now(device)};
+    ck_assert_int_eq(store_upsert(s, "a", 1, "c", 1), 0);
+    ck_assert_int_eq(store_commit(store), 0);
+    ck_assert_int_eq(device_record_events(device, look_at, &writes), 0);
+    ck_assert_uint_gt(writes.end, 0);
+    ck_assert_uint_ge(writes.synced, writes.end);
+    store_session_close(s);
+    ck_assert_int_eq(store_close(store), 0);
+    device_close(device);
+    device_close(memory);
+}
+END_TEST
+
 int main(void)
 {
     TCase *tests = tcase_create("power");
 
     tcase_set_timeout(tests, 120);
     tcase_add_test(tests, what_was_promised_survives_a_power_cut_before_every_sync);
+    tcase_add_test(tests, a_small_commit_finds_zeros_where_it_goes);
     return suite_run_case("power", tests);
 }

@@ -97,6 +97,10 @@ void device_close(struct device *device);
 /* "uring", "threads", "memory": which backend was chosen. Constant, valid until device_close(). */
 const char *device_backend_name(const struct device *device);
 
+/* Is a block that was written once written again where it is, for no more space, and synced without a change of
+ * metadata? So it is on ext4 and xfs; a filesystem that copies on write puts it elsewhere. Constant. */
+bool device_is_in_place(const struct device *device);
+
 /* Opens a file for reading and writing; DEVICE_FILE_CREATE makes it if absent. Returns a file number >= 0
  * or -errno (-EINVAL: a name that is empty, too long, has a slash or is a dot or two, or no regular file).
  * O_DIRECT is used where the filesystem has it, but with DEVICE_FILE_CACHED, for device_file_read(). Close a file when
