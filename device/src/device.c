@@ -41,8 +41,8 @@ int device_file_open(struct device *device, const char *name, unsigned flags)
 {
     if (!name_is_valid(name))
         return -EINVAL;
-    assert((flags & ~(unsigned)(DEVICE_FILE_CREATE | DEVICE_FILE_TRUNCATE)) == 0);
-    if (device->read_only && flags != 0)
+    assert((flags & ~(unsigned)(DEVICE_FILE_CREATE | DEVICE_FILE_TRUNCATE | DEVICE_FILE_CACHED)) == 0);
+    if (device->read_only && (flags & (DEVICE_FILE_CREATE | DEVICE_FILE_TRUNCATE)))
         return -EROFS;
     return device->ops->file_open(device, name, flags);
 }

@@ -11,14 +11,15 @@
 
 #define UNIT_OVERHEAD_BYTES 1024u /* inodes, names, record headers: about */
 
-int get_value(struct fs_session *s, const struct store_snapshot *snapshot, const struct fs_key *key, void *buf,
-              uint32_t room, uint32_t *ret_len)
+static int read_value(struct fs_session *s, const struct store_snapshot *snapshot, const struct fs_key *key, void *buf,
+                      uint32_t room, bool nearby, uint32_t *ret_len)
 {
     struct store_read read = {.key = key->bytes,
                               .key_len = key->len,
                               .buf = buf,
                               .buf_len = room,
                               .value_hint = room,
+                              .nearby = nearby,
                               .snapshot = snapshot};
     int rc = store_read_wait(s->store, &read);
 
@@ -29,6 +30,12 @@ int get_value(struct fs_session *s, const struct store_snapshot *snapshot, const
     if (rc == 0)
         *ret_len = read.value_len;
     return rc;
+}
+
+int get_value(struct fs_session *s, const struct store_snapshot *snapshot, const struct fs_key *key, void *buf,
+              uint32_t room, uint32_t *ret_len)
+{
+    return read_value(s, snapshot, key, buf, room, false, ret_len);
 }
 
 static int read_inode(struct fs_session *s, const struct view *view, uint8_t *buf, uint32_t room, uint32_t value_hint,
@@ -64,8 +71,9 @@ int get_entry(struct fs_session *s, const struct view *dir, const char *name, st
 {
     uint8_t bytes[ENTRY_BYTES];
     struct fs_key key = key_entry(dir->ino, name, strlen(name));
-    uint32_t len;
-    int rc = get_value(s, dir->snapshot, &key, bytes, sizeof bytes, &len);
+    uint32_t len = 0;
+    /* Its inode, and the contents of a small file, mostly stand behind it. */
+    int rc = read_value(s, dir->snapshot, &key, bytes, sizeof bytes, true, &len);
 
     return rc < 0 ? rc : entry_decode(bytes, len, ret_entry);
 }

@@ -16,7 +16,7 @@
 
 #define AHEAD 24u         /* blocks that are asked for at once */
 #define ABSENT_MAX 65536u /* blocks in a row without a name and without a gap: no directory is like that */
-#define WITH_ATTR 24u     /* entries whose inodes are: about what the kernel has room for */
+#define WITH_ATTR 24u     /* entries whose inodes are, at first: older kernels have room for about so many */
 #define HINT_BYTES 3500u  /* most blocks, with their heads */
 
 struct walk {
@@ -27,6 +27,7 @@ struct walk {
     fs_fill fill;
     void *ctx;
     unsigned absent; /* blocks since the last that was there */
+    unsigned batches;
 };
 
 static int fill_dots(const struct walk *w, uint64_t *cookie)
@@ -155,7 +156,7 @@ static int read_listings(const struct walk *w, const struct place *place, uint32
 static int fill_batch(const struct walk *w, struct place *place, uint64_t from, bool refs, struct batch *batch)
 {
     struct fs_session *s = w->s;
-    unsigned most = w->with_attr ? WITH_ATTR : FS_BLOCK_NAMES;
+    unsigned most = w->with_attr && w->batches == 0 ? WITH_ATTR : FS_BLOCK_NAMES;
     struct listed listed = {0};
     uint64_t live = 0, least = place->pages ? place->page * FS_PAGE_NAMES : place->block * FS_BLOCK_NAMES;
     uint32_t len = 0;
@@ -284,6 +285,7 @@ static int fill_block(struct walk *w, uint64_t from, uint64_t *ret_next)
     if (batch.absent)
         return ++w->absent < ABSENT_MAX ? 0 : -EIO;
     w->absent = 0;
+    w->batches++;
     if (w->with_attr)
         read_inodes(w, &batch);
     while (!full && batch.given < batch.count)

@@ -63,7 +63,7 @@ static struct copy *copy_at(const struct cache *cache, uint64_t position)
 
 static uint64_t copy_bytes(uint64_t address, const struct record *r)
 {
-    return address & HEAD_BIT ? record_head_bytes(record_key_len(r), r->capacity) : record_size(r);
+    return address & HEAD_BIT ? record_head_bytes(record_key_len(r), r->capacity) : record_used_bytes(r);
 }
 
 static uint64_t hash_address(uint64_t address)

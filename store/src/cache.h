@@ -48,7 +48,8 @@ void cache_close(struct cache *cache);
 struct record *cache_find(struct cache *cache, uint64_t address);
 /* The same of the head of a large record (record_head_bytes()): so a part of its value is one device read. */
 const struct record *cache_find_head(struct cache *cache, uint64_t address);
-/* Keep a copy of a sound record, or of its sound head. `slot`: the caller's, outside; it is entered meanwhile. */
+/* Keep a copy of a sound record, without its room to grow, or of its sound head. `slot`: the caller's, outside; it is
+ * entered meanwhile. */
 void cache_insert(struct cache *cache, struct epoch_slot *slot, uint64_t address, const struct record *record);
 void cache_insert_head(struct cache *cache, struct epoch_slot *slot, uint64_t address, const struct record *record);
 /* Sets how much memory it may take: 0 to its size. */

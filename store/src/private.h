@@ -16,10 +16,12 @@
 #include "index.h"
 #include "space.h"
 #include "superblock.h"
+#include "window.h"
 #include <store/store.h>
 
 #define READ_BUFFER_BYTES (80u << 10) /* a 64 KiB value with its key, wherever it starts in a block */
 #define SESSION_READS 64              /* in flight per session */
+#define SESSION_WINDOWS 8             /* likewise, of windows */
 #define SESSION_SEND 16               /* so many wait for each other before they are sent to the device */
 
 struct store {
@@ -30,6 +32,7 @@ struct store {
     struct hlog log;
     bool log_open;
     struct cache cache;
+    struct windows windows;
     struct device_queue *flush_queue; /* of whoever holds log.flush_lock */
     struct store_options options;     /* constant, defaults filled in */
     struct store_limits limits;       /* constant */
@@ -89,7 +92,16 @@ struct store_io { /* a device read of one record; buffer of READ_BUFFER_BYTES or
     uint64_t address;          /* of the record */
     const struct record *head; /* sound, in `buffer`: what is being read is blocks [first, end) of its value. Or NULL */
     uint64_t first, end;
-    struct store_io *next; /* free list */
+    uint64_t from;           /* address of what io.buf is to get */
+    bool served;             /* it got it from a window */
+    struct store_io *next;   /* of the free ones, the served ones, or those that wait for the same window */
+};
+
+struct window_io { /* a device read of a window */
+    struct device_io io;
+    struct store_session *session;
+    struct window *window; /* NULL: not in use */
+    struct store_io *waiting;
 };
 
 struct change;
@@ -100,6 +112,8 @@ struct store_session {
     struct device_queue *queue;
     struct store_io ios[SESSION_READS];
     struct store_io *free_ios;
+    struct window_io window_ios[SESSION_WINDOWS];
+    struct store_io *served_first, *served_last; /* have what they asked for: log_read_move_on() tells them */
     uint8_t *buffers; /* of all ios; touched on use */
     unsigned unsent;  /* reads given to the queue since it was last polled, modulo SESSION_SEND */
     struct store_read *waiting_first, *waiting_last;         /* no io free yet */
@@ -164,6 +178,18 @@ bool read_is_newest(struct store_session *session, struct store_read *read, uint
 /* For a read with priv.take, which gets the io and ends it with one of these: it is done; one more hop. */
 void io_end(struct store_io *sio, int result);
 void io_again(struct store_io *sio, uint64_t address);
+
+/* log_read.c: gets the log's bytes [at, at + bytes) for a read, as far as there are any, behind `keep` bytes of its
+ * buffer that are in use; sio->io says where and how many. sio->io.done is called for it in log_read_move_on().
+ * `small`: it begins a record that is small as far as is known, so what lies beside it may be wanted soon. */
+void log_read(struct store_io *sio, uint64_t at, uint64_t bytes, uint64_t keep, bool small);
+/* Once more, from the device: what the window had was not sound. */
+void log_read_again(struct store_io *sio);
+/* Ends what is done; with `wait`, sleeps until something is. */
+void log_read_move_on(struct store_session *session, bool wait);
+/* No record that begins at the address reaches beyond this: the end of its segment, or of what is on the device. */
+uint64_t log_read_stop(struct store *store, uint64_t address);
+void io_done(struct device_io *io); /* read.c: sio->io.done */
 
 /* It is done: gives the caller the result. For who has counted it in `pending`. */
 void read_end(struct store_session *session, struct store_read *read, int result);

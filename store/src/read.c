@@ -15,6 +15,7 @@
  *      compaction's own) never meets that: its log is kept.
  *   3. A snapshot's image is read before the epoch is entered: that may wait for the disk.
  *   4. A read that is pending is in exactly one of: the session's waiting list, the hands of one store_io.
+ *   5. Bytes of the log come through log_read.c, from the device or from a window: they are checked alike.
  */
 #include "private.h"
 
@@ -149,8 +150,6 @@ static void find_chain(struct store *store, struct store_read *read)
 
 /* ---- the device ----------------------------------------------------------------------------------- */
 
-static void io_done(struct device_io *io);
-
 static void io_put(struct store_session *s, struct store_io *sio)
 {
     free(sio->large);
@@ -200,47 +199,6 @@ static void conclude(struct store_io *sio, int result, struct record *r)
         conclude_in_cold(sio);
     else
         io_end(sio, result);
-}
-
-/* No record that begins at the address reaches beyond this: the end of its segment, or of what there is of it. */
-static uint64_t io_stop(const struct store_io *sio)
-{
-    struct store *store = sio->session->store;
-    uint64_t segment = round_up(sio->address + 1, store->superblock.segment_bytes);
-    uint64_t log = device_log_allocated(store->device_log);
-
-    return segment < log ? segment : log;
-}
-
-/* Reads the log's bytes [at, at + bytes), the first `keep` bytes of the buffer being in use. */
-static void io_submit(struct store_io *sio, uint64_t at, uint64_t bytes, uint64_t keep)
-{
-    struct store *store = sio->session->store;
-    uint64_t first = at & ~(uint64_t)(HLOG_BLOCK - 1);
-    uint64_t end = round_up(at + bytes, HLOG_BLOCK), stop = io_stop(sio);
-
-    if (end > stop)
-        end = stop;
-    if (first >= end) {
-        conclude(sio, -EIO, NULL);
-        return;
-    }
-    uint8_t *buffer = sio->buffer + round_up(keep, HLOG_BLOCK);
-    if (buffer + (end - first) > sio->buffer + READ_BUFFER_BYTES) {
-        free(sio->large);
-        buffer = sio->large = aligned_alloc(HLOG_BLOCK, end - first);
-        if (!buffer) {
-            conclude(sio, -ENOMEM, NULL);
-            return;
-        }
-    }
-    sio->io = (struct device_io){.op = DEVICE_READ, .buf = buffer, .len = (uint32_t)(end - first), .done = io_done};
-    count_one(&sio->session->reads_device);
-    add_to(&sio->session->bytes_read, end - first);
-    if (++sio->session->unsent % SESSION_SEND == 0)
-        device_log_submit(store->device_log, sio->session->queue, &sio->io, first);
-    else
-        device_log_submit_later(store->device_log, sio->session->queue, &sio->io, first);
 }
 
 /* Is it little of a value of `value_len` bytes? */
@@ -356,11 +314,11 @@ static uint64_t blocks_bytes(const struct store_io *sio, const struct record *he
 /* `head` stays in the buffer. */
 static void submit_blocks(struct store_io *sio, const struct record *head)
 {
-    uint64_t head_end =
-        (uint64_t)((const uint8_t *)head - sio->buffer) + record_head_bytes(record_key_len(head), head->capacity);
+    uint64_t head_end = (uint64_t)((const uint8_t *)head - sio->buffer) +
+                        record_head_bytes(record_key_len(head), head->capacity);
 
     sio->head = head;
-    io_submit(sio, sio->address + blocks_at(sio, head), blocks_bytes(sio, head), head_end);
+    log_read(sio, sio->address + blocks_at(sio, head), blocks_bytes(sio, head), head_end, false);
 }
 
 /* A sound head in the buffer, with `have` bytes of the record. 0: under way or done; -EIO. */
@@ -409,11 +367,11 @@ static int check_record(struct store_io *sio)
     if (sio->address % 8 != 0 || (uint64_t)sio->io.result < skip + RECORD_HEADER_BYTES)
         return -EIO;
     uint64_t link = atomic_load_explicit(&r->link, memory_order_relaxed); /* a private copy */
-    uint64_t size = record_size(r);
-    if ((link & (RECORD_PAD | RECORD_COMMIT)) || r->value_len > r->capacity || sio->address + size > io_stop(sio) ||
-        (link & ADDRESS_MASK) >= sio->address)
+    uint64_t used = record_used_bytes(r);
+    if ((link & (RECORD_PAD | RECORD_COMMIT)) || r->value_len > r->capacity ||
+        sio->address + record_size(r) > log_read_stop(store, sio->address) || (link & ADDRESS_MASK) >= sio->address)
         return -EIO;
-    if (have >= size) {
+    if (have >= used) {
         if (!record_is_sound(r, link, sio->address, store->store_id))
             return -EIO;
         take(sio, r);
@@ -422,9 +380,9 @@ static int check_record(struct store_io *sio)
     uint64_t head = record_head_bytes(record_key_len(r), r->capacity);
     bool part = is_part(sio->read, r->value_len) && sio->io.buf == sio->buffer && head <= HEAD_BYTES_MAX;
     if (!part || have < head) {
-        if (sio->io.len >= round_up(skip + (part ? head : size), HLOG_BLOCK))
+        if (sio->io.len >= round_up(skip + (part ? head : used), HLOG_BLOCK))
             return -EIO;
-        io_submit(sio, sio->address, part ? head : size, 0);
+        log_read(sio, sio->address, part ? head : used, 0, false);
         return 0;
     }
     if (!record_head_is_sound(r, link, sio->address, store->store_id))
@@ -459,10 +417,10 @@ static void start_io(struct store_io *sio)
     if (find_head(sio))
         submit_blocks(sio, (struct record *)(void *)sio->buffer);
     else
-        io_submit(sio, sio->address, guess_bytes(sio->read), 0);
+        log_read(sio, sio->address, guess_bytes(sio->read), 0, !is_part(sio->read, sio->read->value_hint));
 }
 
-static void io_done(struct device_io *io)
+void io_done(struct device_io *io)
 {
     struct store_io *sio = (struct store_io *)io;
     struct store_read *read = sio->read;
@@ -470,7 +428,9 @@ static void io_done(struct device_io *io)
 
     if (rc == 0)
         return;
-    if (read->snapshot || read->priv.pinned || sio->address >= atomic_load(&sio->session->store->log.begin))
+    if (sio->served)
+        log_read_again(sio);
+    else if (read->snapshot || read->priv.pinned || sio->address >= atomic_load(&sio->session->store->log.begin))
         conclude(sio, rc, NULL);
     else if (read->priv.chained)
         conclude(sio, -ESTALE, NULL);
@@ -667,8 +627,7 @@ int read_from(struct store_session *s, struct store_read *read, uint64_t address
 /* Moves pending reads on, once; with `wait`, sleeps until the device has answered. */
 static void move_on(struct store_session *s, bool wait)
 {
-    s->unsent = 0;
-    device_poll(s->queue, wait);
+    log_read_move_on(s, wait);
     start_waiting(s);
 }
 

@@ -119,6 +119,12 @@ static inline uint64_t record_size(const struct record *r)
     return record_bytes(record_key_len(r), r->capacity);
 }
 
+/* Of that what it means: all but the room to grow. */
+static inline uint64_t record_used_bytes(const struct record *r)
+{
+    return record_head_bytes(record_key_len(r), r->capacity) + r->value_len;
+}
+
 static inline uint8_t *record_value(struct record *r)
 {
     return r->bytes + round_up(record_key_len(r), 8) + record_sums_bytes(r->capacity);

@@ -5,7 +5,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
-#define WINDOW_BYTES (1u << 20)
+#define SCAN_BYTES (1u << 20)
 
 int scan_open(struct scan *scan, struct store *store, uint64_t end)
 {
@@ -97,8 +97,8 @@ void *scan_look(struct scan *scan, uint64_t at, uint64_t len)
     uint64_t first = at & ~(uint64_t)(HLOG_BLOCK - 1);
     uint64_t stop = round_up(first + 1, scan->segment_bytes);
     uint64_t end = round_up(at + len, HLOG_BLOCK);
-    if (end < first + WINDOW_BYTES)
-        end = first + WINDOW_BYTES;
+    if (end < first + SCAN_BYTES)
+        end = first + SCAN_BYTES;
     if (stop > round_up(scan->end, HLOG_BLOCK))
         stop = round_up(scan->end, HLOG_BLOCK);
     if (end > stop)

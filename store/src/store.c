@@ -18,6 +18,7 @@
 #define INDEX_MIN 1024 /* buckets */
 #define FLUSH_DEPTH 16
 #define CACHE_MIN (UINT64_C(64) << 10)
+#define WINDOWS_PART 64 /* of the budget is for windows: 16 of them in 64 MiB */
 
 static bool power_of_two(uint64_t n)
 {
@@ -71,8 +72,9 @@ static int check_options(struct store_options *o, char *message, size_t len)
                  SPACE_THREADS_MAX);
         return -EINVAL;
     }
-    /* Five eighths at most for the log, an eighth for the index to start with, an eighth for the buffers of sessions;
-     * the rest for the read cache. Where the index needs more, log and cache get less (store_balance()). */
+    /* Five eighths at most for the log, an eighth for the index to start with, an eighth for the buffers of sessions
+     * (an eighth of that for windows); the rest for the read cache. Where the index needs more, log and cache get less
+     * (store_balance()). */
     if (o->log_bytes == 0)
         o->log_bytes = power_of_two_below(o->memory_bytes / 8 * 5);
     if (o->log_bytes < LOG_MIN || !power_of_two(o->log_bytes) || !power_of_two(o->segment_bytes) ||
@@ -282,7 +284,7 @@ static int open_log(struct store *store, struct store_opened *opened)
     store->log_open = true;
     store->log.largest = sb->largest;
     rc = cache_open(&store->cache, cache_size(store), store->epoch);
-    if (rc < 0)
+    if (rc < 0 || (rc = windows_open(&store->windows, store->options.memory_bytes / WINDOWS_PART)) < 0)
         return rc;
     store->log.chain = store->log.chain_before = store->committed.chain;
     /* One number is left out: records beyond the last commit may carry it. */
@@ -441,6 +443,7 @@ static void free_store(struct store *store)
     if (store->log_open)
         hlog_close(&store->log);
     cache_close(&store->cache);
+    windows_close(&store->windows);
     if (store->flush_queue)
         device_queue_close(store->flush_queue);
     if (store->index)
@@ -583,6 +586,8 @@ int store_session_open(struct store *store, struct store_session **ret_session)
         store_session_close(s);
         return rc;
     }
+    for (unsigned i = 0; i < SESSION_WINDOWS; i++)
+        s->window_ios[i].session = s;
     pthread_mutex_lock(&store->sessions_lock);
     s->next = store->sessions;
     if (s->next)

@@ -435,6 +435,12 @@ START_TEST(a_read_only_device_changes_nothing)
     ck_assert_int_eq(block_write(queue, file, 0, 2), -EROFS);
     ck_assert(block_is(queue, file, 0, 1));
     device_file_close(f.device, file);
+    unsigned char byte = 0;
+    file = device_file_open(f.device, "a", DEVICE_FILE_CACHED);
+    ck_assert_int_ge(file, 0);
+    ck_assert_int_eq(device_file_read(f.device, file, 5, &byte, 1), 0);
+    ck_assert_uint_ne(byte, 0);
+    device_file_close(f.device, file);
     device_queue_close(queue);
     fixture_close(&f);
 }

@@ -85,6 +85,7 @@ static inline void setup(void)
 {
     sow();
     tiny.no_read_cache = dice(2);
+    tiny.memory_bytes = dice(2) ? MODEL_MEMORY : 16 << 20; /* the larger one has windows (window.h) */
     ck_assert_int_eq(device_memory_open(&device), 0);
 #ifdef MODEL_COLD
     ck_assert_int_eq(device_memory_open(&cold_device), 0);
@@ -130,6 +131,7 @@ static inline void expect(const struct model *model, const struct store_snapshot
                               .buf = got,
                               .buf_len = sizeof got,
                               .value_hint = (uint32_t)dice(3000),
+                              .nearby = dice(2),
                               .snapshot = snapshot};
     int rc = store_read_wait(session, &read);
 

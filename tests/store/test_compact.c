@@ -393,7 +393,7 @@ START_TEST(threads_see_their_writes_while_two_compact)
     pthread_t threads[THREADS], compacters[2];
     struct store_stats stats;
     static const struct store_options with_worker = {
-        .memory_bytes = 1 << 20, .log_bytes = 256 << 10, .segment_bytes = 1 << 20, .commit_interval_ms = 5};
+        .memory_bytes = 16 << 20, .log_bytes = 256 << 10, .segment_bytes = 1 << 20, .commit_interval_ms = 5};
 
     close_store();
     open_store(&with_worker);

@@ -363,7 +363,7 @@ START_TEST(no_increment_is_lost_and_no_snapshot_splits_a_unit)
     pthread_t threads[THREADS], snapper;
     uint64_t ids[5];
     static const struct store_options with_worker = {
-        .memory_bytes = 1 << 20, .log_bytes = 256 << 10, .segment_bytes = 1 << 20, .commit_interval_ms = 5};
+        .memory_bytes = 16 << 20, .log_bytes = 256 << 10, .segment_bytes = 1 << 20, .commit_interval_ms = 5};
 
     close_store();
     open_store(&with_worker);

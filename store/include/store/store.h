@@ -170,6 +170,7 @@ struct store_read {
     /* Bytes the value probably has; a good guess saves a second device read. 0: unknown. Of a value of more than 16 KiB
      * only the blocks of 4 KiB that hold the part are read from the device, if the part is at most half of the hint. */
     uint32_t value_hint;
+    bool nearby; /* what was written together with it, just behind, will be read next: a little more is read at once */
     const struct store_snapshot *snapshot; /* NULL: the live store */
     /* NULL, or called when a read that was STORE_PENDING is done, inside store_complete_pending(). May start
      * operations of the session, but neither complete pending ones nor wait for any. */
