@@ -120,6 +120,7 @@ static struct device *part_open(struct device *inner, const char *prefix)
                                           .file_open = part_file_open,
                                           .file_close = wrap_file_close,
                                           .file_size = wrap_file_size,
+                                          .file_read = wrap_file_read,
                                           .file_allocate = part_file_allocate,
                                           .file_punch = part_file_punch,
                                           .file_sync = part_file_sync,
@@ -133,7 +134,9 @@ static struct device *part_open(struct device *inner, const char *prefix)
                                           .queue_open = part_queue_open};
     struct part *part = calloc(1, sizeof *part);
 
-    part->wrap = (struct wrap){.device = {.ops = &ops, .backend_name = "part"}, .inner = inner, .ended = part_ended};
+    part->wrap = (struct wrap){.device = {.ops = &ops, .backend_name = "part", .in_place = inner->in_place},
+                               .inner = inner,
+                               .ended = part_ended};
     snprintf(part->prefix, sizeof part->prefix, "%s", prefix);
     return &part->wrap.device;
 }
