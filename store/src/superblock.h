@@ -21,8 +21,7 @@
 
 #define SUPERBLOCK_MAGIC UINT64_C(0x53465245545341f6)
 #define SUPERBLOCK_FORMAT 4u
-#define SUPERBLOCK_FORMAT_COLD                                                                                         \
-    5u /* of a store with a cold level, and of the level: older programs must not read them */
+#define SUPERBLOCK_FORMAT_COLD 5u /* of a store with a cold level, and of that: others must not read them */
 #define SUPERBLOCK_SNAPSHOTS_MAX 4096u
 #define SUPERBLOCK_HOLES_MAX 4096u
 #define SUPERBLOCK_ADDRESS_END (UINT64_C(1) << 48) /* of the log */

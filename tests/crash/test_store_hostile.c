@@ -102,7 +102,13 @@ static void snapshot_ends_beyond(void) { in_snapshot(0, SNAPSHOT_AT + AT_END, fa
 static void snapshot_begins_late(void) { in_snapshot(0, SNAPSHOT_AT + AT_BEGIN, image.end); }
 static void label_with_slash(void) { label(0, "a/b", 4); }
 static void label_of_dots(void) { label(0, "..", 3); }
-static void another_format(void) { both32(8, SUPERBLOCK_FORMAT + 1); }
+static void another_format(void) { both32(8, SUPERBLOCK_FORMAT_COLD + 1); }
+static void cold_without_a_level(void) { both32(8, SUPERBLOCK_FORMAT_COLD); }
+static void level_that_is_not_there(void)
+{
+    both32(160, 77);
+    both32(8, SUPERBLOCK_FORMAT_COLD);
+}
 static void another_format_beside(void)
 {
     uint32_t format = SUPERBLOCK_FORMAT - 1;
@@ -291,6 +297,8 @@ static const struct lie {
     LIE(label_of_dots, 0),
     LIE(another_format, -EPROTONOSUPPORT),
     LIE(another_format_beside, -EPROTONOSUPPORT),
+    LIE(cold_without_a_level, DAMAGED),
+    LIE(level_that_is_not_there, -EINVAL),
     LIE(no_label, 0),
     LIE(label_without_end, DAMAGED),
     LIE(links_to_themselves, WHATEVER),
