@@ -41,10 +41,13 @@ static void expect_many(int line)
 /* A store of 1 MiB begins with 2048 buckets, which is good for some 12000 keys. */
 START_TEST(the_index_grows_with_the_keys_and_again_when_it_is_rebuilt)
 {
-    struct store_options in_background = tiny;
     struct store_stats stats;
 
     close_store();
+    device_close(device);
+    ck_assert_int_eq(device_memory_open(&device), 0);
+    tiny.memory_bytes = 1 << 20;
+    struct store_options in_background = tiny;
     in_background.no_background = false;
     in_background.commit_interval_ms = 10;
     open_store(&in_background);
