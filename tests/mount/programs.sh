@@ -93,7 +93,8 @@ if have sqlite3; then
     for mode in delete wal; do
         db=$mnt/crash-$mode.db
         sqlite3 "$db" "pragma journal_mode=$mode; create table t(a integer primary key, b text);" >/dev/null
-        (i=0 && while sqlite3 -cmd "pragma synchronous=extra" "$db" "insert into t(b) values (hex(randomblob(2000)));"; do
+        # mode=rw: once the dead mount is gone it makes no file below it.
+        (i=0 && while sqlite3 -cmd "pragma synchronous=extra" "file:$db?mode=rw" "insert into t(b) values (hex(randomblob(2000)));"; do
             echo $((i += 1)) >"$work/committed"
         done) 2>/dev/null &
         while [ "$(cat "$work/committed" 2>/dev/null || echo 0)" -lt 10 ]; do sleep 0.05; done
