@@ -11,7 +11,8 @@
  *     sync: dirty -> clean, then fdatasync                              under sync_lock
  *
  * Invariants:
- *   1. first <= allocated / segment <= created; files exist for [first, created) and no others.
+ *   1. first <= allocated / segment <= created; files exist for [first, created) and no others, but for empty ones that
+ *      a crash left: log_create() takes them.
  *   2. All segments but the last have their full length, and their names are durable before the next
  *      one is created: a crash leaves no gap.
  *   3. dirty is set <=> the segment is on the dirty list, or in the hands of a sync that has not yet

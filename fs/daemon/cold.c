@@ -7,6 +7,7 @@
 
 #include <device/device.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -34,6 +35,18 @@ static int check_same(const char *store, const char *path, const char *wanted)
     return status;
 }
 
+static bool sync_directory(const char *path)
+{
+    int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    bool synced = fd >= 0 && fsync(fd) == 0;
+
+    if (fd >= 0)
+        close(fd);
+    return synced;
+}
+
+/* Durably: the store is going to say that it has a cold level, and has to find it after a power cut. (What DIR itself
+ * lies in is synced when it is opened.) */
 static int make(const char *store, const char *path, const char *wanted)
 {
     const char *made = wanted[0] ? wanted : path;
@@ -42,6 +55,8 @@ static int make(const char *store, const char *path, const char *wanted)
         return complain(made, "cannot be made: %s; name a directory for the cold level of %s", strerror(errno), store);
     if (wanted[0] && symlink(wanted, path) < 0)
         return complain(path, "cannot be linked to %s: %s; free the name", wanted, strerror(errno));
+    if (!sync_directory(store))
+        return complain(store, "cannot be synced: %s; look at the disk", strerror(errno));
     return STATUS_DONE;
 }
 

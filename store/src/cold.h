@@ -97,7 +97,8 @@ int cold_put(struct cold *cold, struct cold_item *items, unsigned count, enum hl
 /* Appends those of the records again that their chunks lead to. *ret_bytes is what that took. */
 int cold_move(struct cold *cold, struct cold_item *items, unsigned count, enum hlog_taker taker, uint64_t *ret_bytes);
 /* Is the record at `address` of the level's log what its key has? 1, 0 or -errno. `ceiling`: records from there on are
- * passed over; `snapshot`: NULL or of the store, for what it had. By a session of the level; the log is kept meanwhile. */
+ * passed over; `snapshot`: NULL or of the store, for what it had. By a session of the level; the log is kept meanwhile.
+ */
 int cold_is_live(struct cold *cold, struct store_session *session, const struct store_snapshot *snapshot,
                  const void *key, uint32_t key_len, uint64_t address, uint64_t ceiling);
 

@@ -3,7 +3,8 @@
  * The store's one struct, for the files of this room.
  *
  * Lock order: compact.lock, checkpoint_lock, commit_lock (never held across a wait for the device: `committing` is),
- * log.flush_lock. Entries of the index and locks of records are only tried (unit.c).
+ * log.flush_lock. Those of a store before cold.lock, and that before those of its cold level. Entries of the index and
+ * locks of records are only tried (unit.c).
  */
 #ifndef STORE_PRIVATE_H
 #define STORE_PRIVATE_H
@@ -92,9 +93,9 @@ struct store_io { /* a device read of one record; buffer of READ_BUFFER_BYTES or
     uint64_t address;          /* of the record */
     const struct record *head; /* sound, in `buffer`: what is being read is blocks [first, end) of its value. Or NULL */
     uint64_t first, end;
-    uint64_t from;           /* address of what io.buf is to get */
-    bool served;             /* it got it from a window */
-    struct store_io *next;   /* of the free ones, the served ones, or those that wait for the same window */
+    uint64_t from;         /* address of what io.buf is to get */
+    bool served;           /* it got it from a window */
+    struct store_io *next; /* of the free ones, the served ones, or those that wait for the same window */
 };
 
 struct window_io { /* a device read of a window */
@@ -114,8 +115,8 @@ struct store_session {
     struct store_io *free_ios;
     struct window_io window_ios[SESSION_WINDOWS];
     struct store_io *served_first, *served_last; /* have what they asked for: log_read_move_on() tells them */
-    uint8_t *buffers; /* of all ios; touched on use */
-    unsigned unsent;  /* reads given to the queue since it was last polled, modulo SESSION_SEND */
+    uint8_t *buffers;                            /* of all ios; touched on use */
+    unsigned unsent; /* reads given to the queue since it was last polled, modulo SESSION_SEND */
     struct store_read *waiting_first, *waiting_last;         /* no io free yet */
     unsigned pending;                                        /* reads not done */
     _Atomic uint64_t reads_memory, reads_device, bytes_read; /* written by its thread, read by store_stats(); relaxed */

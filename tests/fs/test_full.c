@@ -113,7 +113,7 @@ static void reap_without_room(void)
     fs_forget(s, ino, 1);
     nanosleep(&(struct timespec){.tv_nsec = 200000000}, NULL);
     ck_assert(files_in_use() == files || background); /* which may have found a little room */
-    device_memory_limit(device, 64u << 20); /* somebody made room */
+    device_memory_limit(device, 64u << 20);           /* somebody made room */
     ck_assert_int_eq(fs_unlink(s, FS_INO_ROOT, "other"), 0);
     for (unsigned tries = 0; files_in_use() > files - 2; tries++) {
         ck_assert_uint_lt(tries, 1000);

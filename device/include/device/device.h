@@ -140,7 +140,8 @@ DEVICE_NODISCARD int device_sync_names(struct device *device);
 DEVICE_NODISCARD int device_list(struct device *device, int (*each)(void *ctx, const char *name), void *ctx);
 
 /* Maps a whole file for reading; the pages stay valid until device_unmap(). Whether later writes are seen
- * is not said (memory: no). A page that the disk cannot read ends the program (SIGBUS): for tests. The address is aligned to DEVICE_BLOCK_BYTES unless the length is 0. */
+ * is not said (memory: no). A page that the disk cannot read ends the program (SIGBUS): for tests. The address is
+ * aligned to DEVICE_BLOCK_BYTES unless the length is 0. */
 DEVICE_NODISCARD int device_map(struct device *device, int file, const void **ret_bytes, uint64_t *ret_len);
 void device_unmap(struct device *device, const void *bytes, uint64_t len);
 
